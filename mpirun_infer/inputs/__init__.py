@@ -1,0 +1,1 @@
+"""Talks to the input file system: listing, manifest, mini-batches."""

@@ -1,0 +1,1 @@
+"""The loops of a rank: poll, ask the core, perform."""

@@ -1,0 +1,1 @@
+"""Talks to the output file system: journal, rows, commit, lock, logs."""

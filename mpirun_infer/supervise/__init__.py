@@ -1,0 +1,1 @@
+"""Talks to child processes, through the zygote."""

@@ -1,0 +1,1 @@
+"""Talks to other ranks; knows nothing of what messages mean."""

@@ -1,0 +1,1 @@
+"""What people look at: progress line, status, summary; reads the run folder only."""
