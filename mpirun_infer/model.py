@@ -58,6 +58,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         node: the node's name.
         log: the file with the whole stack, relative to the output folder, or empty.
         detail: traceback, stack dump and the last lines of standard error; bounded.
+        run_s: seconds in `run()` before it failed.
     """
 
     kind: FailureKind
@@ -67,6 +68,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     node: str = ""
     log: str = ""
     detail: str = ""
+    run_s: float = 0.0
 
 
 class TryResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +112,7 @@ class RunnerPlan(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         python: absolute path of the user's interpreter.
         script: absolute path of the entry script.
+        source_directory: the root of the script's own modules, or None.
         module: the name it is imported under (`digit`, `src.entry`).
         sys_path: folders put in front of `sys.path`, in order.
         argv: the whole of `sys.argv`.
@@ -125,6 +128,7 @@ class RunnerPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     python: str
     script: str
+    source_directory: str | None
     module: str
     sys_path: tuple[str, ...]
     argv: tuple[str, ...]
@@ -147,6 +151,7 @@ class Seat(msgspec.Struct, frozen=True, kw_only=True):
         cores: CPU numbers it may use, empty: not pinned.
         threads: what OMP_NUM_THREADS and its kin are set to.
         gpu: the entry for CUDA_VISIBLE_DEVICES, or None without GPUs.
+        gpus_on_node: how many GPUs the rank sees on its node.
         node: the node's name.
     """
 
@@ -154,6 +159,7 @@ class Seat(msgspec.Struct, frozen=True, kw_only=True):
     cores: tuple[int, ...]
     threads: int
     gpu: str | None
+    gpus_on_node: int
     node: str
 
 
@@ -175,6 +181,31 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[str, ...]
     python: str
     pid: int
+
+
+class LaunchOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """What rank 0 is asked to do.
+
+    Attributes:
+        job: the resolved job as JSON (`config.JobConfig.as_json`).
+        launch: names this launch; the epochs of one launcher follow each other without a doubt.
+        fresh: move the old run folder aside first (our launcher has done so already).
+        accept_changes: keep committed rows although what makes them has changed.
+        speaks: rank 0 itself shows progress and errors: no launcher of ours follows the run.
+    """
+
+    job: str
+    launch: str
+    fresh: bool = False
+    accept_changes: bool = False
+    speaks: bool = False
+
+
+class RankVerdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Rank 0's last words to our launcher: one JSON line on its standard output."""
+
+    exit_code: int
+    reason: str
 
 
 class Notice(msgspec.Struct, frozen=True, kw_only=True):

@@ -89,11 +89,16 @@ FromWorker = Hello | Ready | Result | Returned | Retired | Beat | Released
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
-    """The job, as a worker rank must know it: one seat per slot."""
+    """The job, as a worker rank must know it: one seat per slot.
+
+    A rank that has joined before drops all its work and starts anew under the new incarnation.
+    The k-th process of a worker gets the number `first_process + worker + k * workers_total`.
+    """
 
     incarnation: int
     seats: tuple[Seat, ...]
     plan: RunnerPlan
+    first_process: int
     workers_total: int
     beat_s: float
 
@@ -131,11 +136,13 @@ def encode(message: FromWorker | FromMaster) -> bytes:
     return _encoder.encode(message)
 
 
-def decode_from_worker(data: bytes | memoryview) -> FromWorker:
+def decode_from_worker(data: bytes | bytearray | memoryview) -> FromWorker:
     """A worker's message; msgspec.ValidationError when the bytes are not one."""
-    return _from_worker.decode(data)
+    message: FromWorker = _from_worker.decode(data)
+    return message
 
 
-def decode_from_master(data: bytes | memoryview) -> FromMaster:
+def decode_from_master(data: bytes | bytearray | memoryview) -> FromMaster:
     """The master's message; msgspec.ValidationError when the bytes are not one."""
-    return _from_master.decode(data)
+    message: FromMaster = _from_master.decode(data)
+    return message

@@ -48,7 +48,7 @@ class Dispatched(msgspec.Struct, frozen=True, kw_only=True, tag="dispatched"):
     """Mini-batches were handed to a worker (advisory, not synced by itself)."""
 
     worker: int
-    incarnation: int
+    incarnation: int = msgspec.field(name="inc")
     tries: tuple[tuple[int, int], ...]
 
 
@@ -67,9 +67,9 @@ class Committed(msgspec.Struct, frozen=True, kw_only=True, tag="committed"):
     """
 
     mini_batch: int
-    try_number: int
+    try_number: int = msgspec.field(name="try")
     worker: int
-    incarnation: int
+    incarnation: int = msgspec.field(name="inc")
     items: tuple[int, int]
     offset: int
     length: int
@@ -82,9 +82,9 @@ class TryFailed(msgspec.Struct, frozen=True, kw_only=True, tag="try_failed"):
     """A try failed and another one is allowed."""
 
     mini_batch: int
-    try_number: int
+    try_number: int = msgspec.field(name="try")
     worker: int
-    incarnation: int
+    incarnation: int = msgspec.field(name="inc")
     kind: FailureKind
 
 
@@ -92,9 +92,9 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     """A mini-batch failed for good; all its items count as failed."""
 
     mini_batch: int
-    try_number: int
+    try_number: int = msgspec.field(name="try")
     worker: int
-    incarnation: int
+    incarnation: int = msgspec.field(name="inc")
     items: tuple[int, int]
     kind: FailureKind
     error: str

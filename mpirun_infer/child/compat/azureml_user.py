@@ -1,0 +1,6 @@
+"""Stand-in for `azureml_user`."""
+
+import _mpirun_infer_compat
+
+STAND_IN = True
+__getattr__ = _mpirun_infer_compat.module_getattr("azureml_user")

@@ -1,0 +1,6 @@
+"""Stand-in for `mltable`: may be imported, not used."""
+
+import _mpirun_infer_compat
+
+STAND_IN = True
+__getattr__ = _mpirun_infer_compat.module_getattr("mltable")

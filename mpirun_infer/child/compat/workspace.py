@@ -1,0 +1,10 @@
+"""Stand-in for `azureml.core.workspace`: may be imported, not used."""
+
+import _mpirun_infer_compat
+
+STAND_IN = True
+__getattr__ = _mpirun_infer_compat.module_getattr("azureml.core.workspace")
+
+
+class Workspace(metaclass=_mpirun_infer_compat.NeedsAzureMeta):
+    """Every use is an error that says that it needs Azure."""

@@ -1,0 +1,115 @@
+"""What `run` does: the job from file and options, then the launcher or a rank.
+
+Owns how options become overrides, and the choice between launching and being launched.
+Touches: the environment, standard error; `launch` and `roles` do the work.
+Never:   parses a job on a rank other than 0.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+
+from mpirun_infer.cli.bug_report import set_run_folder
+from mpirun_infer.config import JobConfig, is_identifier
+from mpirun_infer.errors import UsageError
+from mpirun_infer.launch.environment import find_place
+from mpirun_infer.launch.job_file import Override, set_override
+from mpirun_infer.launch.resolve import STDIN_LIST, argument_warnings, load_job
+from mpirun_infer.launch.run_options import RunOptions
+from mpirun_infer.parameters import OPTIONS
+
+
+def run_job(given: Mapping[str, Any], *, script_arguments: Sequence[str] | None) -> int:
+    """Run a job; returns the exit code."""
+    options = RunOptions(
+        fresh=given["fresh"],
+        dry_run=given["dry_run"],
+        accept_changes=given["accept_changes"],
+    )
+
+    def load() -> JobConfig:
+        job = load_job(
+            given["job_file"],
+            list(overrides(given, script_arguments)),
+            current_folder=_current_folder(),
+            environ=os.environ,
+            now_text=time.strftime("%Y%m%d-%H%M%S", time.gmtime()),
+        )
+        set_run_folder(job.output)
+        for line in argument_warnings(job):
+            click.echo(f"warning: {line}", err=True)
+        return job
+
+    if find_place(os.environ) is None:
+        job = load()
+        from mpirun_infer.launch import supervise_run
+
+        return int(supervise_run.run(job, options))
+    if options.dry_run:
+        raise UsageError("--dry-run runs in the foreground, without ranks; call it without mpiexec")
+    return _be_a_rank(load, options)
+
+
+def _be_a_rank(load: Callable[[], JobConfig], options: RunOptions) -> int:
+    """Under a user's mpiexec; only rank 0 makes the order, and so only it reads the job."""
+    from mpirun_infer.model import LaunchOrder
+    from mpirun_infer.roles import rank_main
+
+    def make_order() -> LaunchOrder:
+        job = load()
+        if any(entry.path == STDIN_LIST for entry in job.inputs):
+            raise UsageError("input @-: ranks of mpiexec have no standard input; give @list")
+        return LaunchOrder(
+            job=job.as_json(),
+            launch=f"{socket.gethostname()}.{os.getpid()}.{time.time_ns()}",
+            fresh=options.fresh,
+            accept_changes=options.accept_changes,
+            speaks=True,
+        )
+
+    return int(rank_main.under_user_mpiexec(make_order))
+
+
+def overrides(
+    given: Mapping[str, Any], script_arguments: Sequence[str] | None
+) -> Iterator[Override]:
+    """The values of the command line, weakest first: `--set`, then options, then `--`."""
+    for text in given["set_texts"]:
+        yield set_override(text)
+    for row in OPTIONS:
+        if given[row.name] is not None:
+            label = row.option if given[row.name] is not False else f"--no-{row.option[2:]}"
+            yield Override(label, (row.name,), given[row.name])
+    inputs = [_named(text) for text in given["input_texts"]]
+    if inputs:
+        yield Override("--input", ("inputs",), inputs)
+    for text in given["side_input_texts"]:
+        name, equals, path = text.partition("=")
+        wrong = not equals or not is_identifier(name)
+        problem = "NAME=PATH is wanted, as in labels=labels.txt" if wrong else ""
+        yield Override("--side-input", ("side_inputs", name), path, problem)
+    if script_arguments is not None:
+        yield Override("--", ("arguments",), list(script_arguments))
+
+
+def _named(text: str) -> dict[str, str]:
+    """`NAME=PATH` or a path; a path that exists and holds an equals sign is a path."""
+    name, equals, path = text.partition("=")
+    if equals and is_identifier(name) and not os.path.lexists(text):
+        return {"name": name, "path": path}
+    return {"name": text, "path": text}
+
+
+def _current_folder() -> str:
+    """The shell's name of the current folder when it is true (symlinks as the user sees them)."""
+    named = os.environ.get("PWD", "")
+    try:
+        if named.startswith("/") and os.path.samefile(named, "."):
+            return named
+    except OSError:
+        pass
+    return os.getcwd()

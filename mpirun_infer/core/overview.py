@@ -1,0 +1,67 @@
+"""Where a run stands, as `status.json` says it.
+
+Owns the translation of the scheduler's state into a `Status`.
+Touches: nothing; the clock and the text of the wall clock are arguments.
+Never:   decides.
+"""
+
+from mpirun_infer.core.ending import Phase
+from mpirun_infer.core.scheduler import Scheduler
+from mpirun_infer.model import ItemCounts, MiniBatchCounts, Status, WorkerCounts
+
+
+def overview(scheduler: Scheduler, *, now: float, epoch: int, output: str, wall: str) -> Status:
+    """The status at this moment; totals are None while the listing goes on."""
+    ledger, crew = scheduler.ledger, scheduler.crew
+    counts, listing = ledger.counts, scheduler.listing
+    busy = sum(1 for worker in crew.workers.values() if worker.handed)
+    lost = sum(1 for w in crew.workers.values() if w.retired or crew.ranks[w.rank].lost)
+    scoring_s = 0.0
+    if scheduler.first_dispatch_at is not None:
+        end = now if scheduler.ending.phase is Phase.RUNNING else scheduler.last_commit_at
+        scoring_s = max(0.0, (end or now) - scheduler.first_dispatch_at)
+    done_here = ledger.finals - scheduler.finals_at_start
+    items_here = counts.items_succeeded + counts.items_failed - scheduler.items_at_start
+    left = None if listing is None else listing.mini_batches - ledger.finals
+    return Status(
+        state=_state(scheduler),
+        exit_code=None,
+        reason=None,
+        epoch=epoch,
+        workers=WorkerCounts(
+            total=scheduler.terms.workers_total,
+            ready=sum(1 for worker in crew.workers.values() if worker.ready),
+            busy=busy,
+            lost=lost,
+        ),
+        mini_batches=MiniBatchCounts(
+            total=None if listing is None else listing.mini_batches,
+            listing=listing is None,
+            done=counts.mini_batches_done,
+            running=busy,
+            failed=counts.mini_batches_failed,
+        ),
+        items=ItemCounts(
+            total=None if listing is None else listing.items + listing.unusable,
+            succeeded=counts.items_succeeded,
+            failed=counts.items_failed,
+        ),
+        failures={kind.value: items for kind, items in ledger.failures.items()},
+        rows=counts.rows,
+        elapsed_s=round(now - scheduler.started_at, 3),
+        scoring_s=round(scoring_s, 3),
+        items_per_s=round(items_here / scoring_s, 1) if scoring_s > 0 else 0.0,
+        eta_s=round(scoring_s / done_here * left, 1) if done_here and left else None,
+        first_failure=scheduler.intake.first_failure,
+        output=output,
+        updated_at=wall,
+    )
+
+
+def _state(scheduler: Scheduler) -> str:
+    if scheduler.ending.phase is Phase.RUNNING:
+        return "running" if scheduler.first_dispatch_at is not None else "starting"
+    verdict = scheduler.ending.verdict
+    if verdict is not None and verdict.state == "interrupted":
+        return "draining"
+    return "running"

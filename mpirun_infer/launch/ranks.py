@@ -1,0 +1,248 @@
+"""One mpiexec from its start to its end, and what came of it.
+
+Owns: the launch order's file, the process group of mpiexec, its output, the watch over the run's
+signs of life.
+Touches: one child process; the run folder (control/, status.json, the lock and the journal).
+Never:   believes mpiexec's exit code.
+"""
+
+import contextlib
+import ctypes
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from mpirun_infer.core.records import Ended
+from mpirun_infer.errors import ExitCode
+from mpirun_infer.launch.signals import StopRequests
+from mpirun_infer.model import LaunchOrder, RankVerdict
+from mpirun_infer.store import journal, lock
+from mpirun_infer.store.run_folder import RunFolder
+
+LOOK_S = 0.1
+SILENCE_S = 60.0
+"""No sign of life this long, although the file system answers: the ranks are given up."""
+
+LEAVE_TIMEOUT_S = 20.0
+"""For mpiexec, once rank 0 has given its verdict."""
+
+TERM_GRACE_S = 3.0
+OUTPUT_TAIL_BYTES = 16 << 10
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one launch; `lost`: the run neither ended nor gave up by itself."""
+
+    exit_code: int
+    reason: str
+    lost: bool = False
+
+
+class Ranks:
+    """A context: leaving it leaves no process behind."""
+
+    def __init__(
+        self, folder: RunFolder, order: LaunchOrder, line: Sequence[str], stops: StopRequests
+    ) -> None:
+        """`line` starts the ranks; the launch file's path is added to it."""
+        self._folder = folder
+        self._order = order
+        self._stops = stops
+        self._file = os.path.join(folder.control_dir, f"launch.{os.getpid()}.json")
+        self._line = [*line, self._file]
+        self._tails = {"stdout": bytearray(), "stderr": bytearray()}
+        self._verdict: RankVerdict | None = None
+        self._verdict_at = 0.0
+        self._selector: selectors.BaseSelector = selectors.DefaultSelector()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._alive_at = 0.0
+        self._seen_status: tuple[int, int] | None = None
+        self._epoch_before = 0
+
+    def __enter__(self) -> Self:
+        """Start the ranks; may be entered again after it was left."""
+        for tail in self._tails.values():
+            tail.clear()
+        self._verdict = None
+        self._selector = selectors.DefaultSelector()
+        self._alive_at = time.monotonic()
+        self._epoch_before = self._newest_epoch()
+        fd = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(msgspec.json.encode(self._order))
+        self._process = subprocess.Popen(
+            self._line,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one C call, nothing else
+        )
+        for name, pipe in (("stdout", self._process.stdout), ("stderr", self._process.stderr)):
+            if pipe is not None:
+                os.set_blocking(pipe.fileno(), False)
+                self._selector.register(pipe, selectors.EVENT_READ, name)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._kill()
+        self._selector.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._file)
+
+    def watch(self, turn: Callable[[], None]) -> Outcome:
+        """Until mpiexec has ended; `turn` is called ten times a second."""
+        process = self._process
+        assert process is not None  # noqa: S101 - entered
+        while process.poll() is None or self._selector.get_map():
+            self._read(LOOK_S)
+            turn()
+            if process.poll() is not None and self._selector.get_map():
+                self._read(0.0)
+                break  # whoever still holds the pipes is no rank of ours
+            now = time.monotonic()
+            why = self._why_kill(now)
+            if why:
+                self._kill()
+                return self._judge(why)
+        return self._judge(f"mpiexec ended with {_status_text(process.returncode)}")
+
+    # ------------------------------------------------------------------ watching
+
+    def _why_kill(self, now: float) -> str:
+        if self._stops.kill:
+            return "stopped at once on request"
+        if self._verdict is not None:
+            late = now - self._verdict_at > LEAVE_TIMEOUT_S
+            return "mpiexec did not end" if late else ""
+        try:
+            found = os.stat(self._folder.status_file)
+        except OSError:
+            found = None
+        signature = None if found is None else (found.st_ino, found.st_mtime_ns)
+        if signature != self._seen_status:
+            self._seen_status = signature
+            self._alive_at = now
+        if now - self._alive_at > SILENCE_S and self._file_system_answers():
+            return f"no sign of life for {SILENCE_S:.0f} s"
+        return ""
+
+    def _file_system_answers(self) -> bool:
+        probe = f"{self._file}.probe"
+        try:
+            with open(probe, "wb") as file:
+                file.write(b"?")
+            os.unlink(probe)
+        except OSError:
+            return False
+        return True
+
+    def _read(self, timeout_s: float) -> None:
+        for key, _ in self._selector.select(timeout_s):
+            try:
+                data = os.read(key.fd, 1 << 16)
+            except BlockingIOError:
+                continue
+            if not data:
+                self._selector.unregister(key.fileobj)
+                continue
+            tail = self._tails[key.data]
+            tail += data
+            if key.data == "stdout":
+                self._look_for_verdict(tail)
+            del tail[:-OUTPUT_TAIL_BYTES]
+
+    def _look_for_verdict(self, tail: bytearray) -> None:
+        for line in bytes(tail).split(b"\n"):
+            if line.startswith(b'{"exit_code":'):
+                try:
+                    self._verdict = msgspec.json.decode(line, type=RankVerdict)
+                    self._verdict_at = time.monotonic()
+                except msgspec.DecodeError:
+                    continue  # the rest of the line is still to come
+
+    # ------------------------------------------------------------------ judging
+
+    def _judge(self, how: str) -> Outcome:
+        if self._verdict is not None:
+            reason = self._verdict.reason
+            if self._verdict.exit_code == ExitCode.BUG:
+                reason += "\n" + self.error_tail()
+            return Outcome(self._verdict.exit_code, reason)
+        ended = self._journal_end()
+        if ended is not None:
+            return Outcome(ended.exit_code, ended.reason)
+        if self._stops.kill:
+            return Outcome(ExitCode.INCOMPLETE, how)
+        if self._newest_epoch() == self._epoch_before:
+            return Outcome(
+                ExitCode.USAGE,
+                f"the ranks could not be started: {how}; mpirun-infer doctor --run looks closer\n"
+                + self.error_tail(),
+            )
+        return Outcome(ExitCode.INCOMPLETE, f"the ranks were lost: {how}", lost=True)
+
+    def _journal_end(self) -> Ended | None:
+        """The decision of this launch's own epoch, if there is one."""
+        holder = lock.peek(self._folder)
+        if holder is None or holder.launch != self._order.launch:
+            return None
+        last = None
+        try:
+            for _, record in journal.read(self._folder.journal_segment(holder.epoch)):
+                last = record
+        except OSError:
+            return None
+        return last if isinstance(last, Ended) else None
+
+    def _newest_epoch(self) -> int:
+        holder = lock.peek(self._folder)
+        return 0 if holder is None else holder.epoch
+
+    def error_tail(self) -> str:
+        """The last lines that mpiexec and the ranks wrote to standard error."""
+        lines = bytes(self._tails["stderr"]).decode("utf-8", "replace").splitlines()
+        return "\n".join(lines[-30:])
+
+    # ------------------------------------------------------------------ ending
+
+    def _kill(self) -> None:
+        """End mpiexec's process group; the ranks die with mpiexec (`rank_main.die_with_parent`)."""
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        for number, grace_s in ((signal.SIGTERM, TERM_GRACE_S), (signal.SIGKILL, None)):
+            try:
+                os.killpg(process.pid, number)
+                process.wait(grace_s)
+            except subprocess.TimeoutExpired:
+                continue
+            except ProcessLookupError:
+                process.wait()
+            return
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _status_text(returncode: int) -> str:
+    if returncode < 0:
+        return f"signal {signal.Signals(-returncode).name}"
+    return f"status {returncode}"

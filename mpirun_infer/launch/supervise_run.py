@@ -1,0 +1,108 @@
+"""A run as its launcher sees it: start the ranks, watch, start again, decide the exit code.
+
+Owns: how many ranks, the launch order, the watch over mpiexec, relaunches, signals.
+Touches: the run folder (control/, the lock and journal for reading), one mpiexec at a time, the
+         terminal through `watch`.
+Never:   initialises MPI; believes mpiexec's exit code. Rank 0's last words count, else the journal.
+"""
+
+import os
+import socket
+import sys
+import time
+
+import click
+from rich.console import Console
+
+from mpirun_infer.config import JobConfig
+from mpirun_infer.errors import ExitCode
+from mpirun_infer.launch.dry_run import dry_run
+from mpirun_infer.launch.mpiexec import argv, find_launcher
+from mpirun_infer.launch.ranks import Outcome, Ranks
+from mpirun_infer.launch.resolve import spool_stdin
+from mpirun_infer.launch.run_options import RunOptions
+from mpirun_infer.launch.signals import StopRequests
+from mpirun_infer.model import LaunchOrder
+from mpirun_infer.store.run_folder import RunFolder
+from mpirun_infer.supervise.placement import usable_cores, visible_gpus
+from mpirun_infer.watch.follow import Follower
+
+BACKOFF_MAX_S = 30.0
+
+
+def run(job: JobConfig, options: RunOptions) -> int:
+    """Run the job to its end; returns the exit code."""
+    if options.dry_run:
+        return dry_run(job)
+    launcher = find_launcher()
+    console = Console(stderr=True)
+    folder = RunFolder(job.output, job.append_row_file_name)
+    if options.fresh:
+        aside = folder.move_aside()
+        if aside:
+            console.print(f"the old run was moved to {aside}", markup=False, highlight=False)
+    folder.prepare()
+    job = spool_stdin(job, folder.hidden, sys.stdin.buffer)
+    ranks = 1 + -(-workers_wanted(job) // job.slots_per_rank)
+    order = LaunchOrder(
+        job=job.as_json(),
+        launch=f"{socket.gethostname()}.{os.getpid()}.{time.time_ns()}",
+        accept_changes=options.accept_changes,
+    )
+    command = [sys.executable, "-P", "-m", "mpirun_infer", "_rank", "--launch"]
+    with (
+        StopRequests(os.path.join(folder.control_dir, "drain")) as stops,
+        Follower(folder.status_file, folder.events_file, console) as follower,
+    ):
+        outcome = _launch_until_decided(
+            Ranks(folder, order, argv(launcher, ranks, command), stops),
+            stops,
+            follower,
+            restarts_max=job.max_restarts,
+        )
+        status = follower.finish()
+    if outcome.reason and (status is None or status.reason != outcome.reason):
+        click.echo(f"mpirun-infer: {outcome.reason}", err=True)
+    return outcome.exit_code
+
+
+def _launch_until_decided(
+    ranks: Ranks, stops: StopRequests, follower: Follower, *, restarts_max: int
+) -> Outcome:
+    """Start the ranks, and again when they are lost: the journal knows where to go on."""
+    restarts = 0
+    while True:
+        with ranks:
+            outcome = ranks.watch(follower.turn)
+        if not outcome.lost:
+            return outcome
+        if stops.drain:
+            return Outcome(ExitCode.INCOMPLETE, f"{outcome.reason} while the run was to stop")
+        if restarts == restarts_max:
+            return Outcome(
+                ExitCode.INCOMPLETE,
+                f"{outcome.reason}; {restarts} restarts are used up (max_restarts); the same "
+                f"command goes on from the journal\n{ranks.error_tail()}",
+            )
+        restarts += 1
+        follower.say(
+            "warning",
+            f"{outcome.reason}; starting again from the journal (restart {restarts} of "
+            f"{restarts_max})",
+        )
+        stops.wait(min(BACKOFF_MAX_S, 2.0 ** (restarts - 1)) if restarts > 1 else 0.0)
+
+
+def workers_wanted(job: JobConfig) -> int:
+    """What the job says, else Slurm's tasks, else one per GPU, else one per core, on each node."""
+    nodes = _number("SLURM_JOB_NUM_NODES") or _number("SLURM_NNODES") or 1
+    wanted = job.workers_for(nodes)
+    if wanted is None:
+        here = len(visible_gpus(os.environ)) or len(usable_cores())
+        wanted = _number("SLURM_NTASKS") or here * nodes
+    return max(1, wanted)
+
+
+def _number(name: str) -> int | None:
+    text = os.environ.get(name, "")
+    return int(text) if text.isdecimal() else None

@@ -1,0 +1,175 @@
+"""Everything the master tells people while a run goes on and when it ends.
+
+Owns: status.json, events, the reports under logs/, and what goes to the terminal when no launcher
+of ours follows the run.
+Touches: the run folder, through the `LogSink` thread only; the wall clock, for texts.
+Never:   blocks; decides; writes rows or records.
+"""
+
+import os
+
+import msgspec
+
+from mpirun_infer.config import JobConfig
+from mpirun_infer.core.events import Tried
+from mpirun_infer.core.overview import overview
+from mpirun_infer.core.progress import progress_line, summary_lines
+from mpirun_infer.core.scheduler import Scheduler
+from mpirun_infer.core.wording import failure_line
+from mpirun_infer.errors import ExitCode
+from mpirun_infer.model import Notice, Status
+from mpirun_infer.store import reports
+from mpirun_infer.store.log_sink import LogSink
+from mpirun_infer.store.reports import ProcessTotals
+from mpirun_infer.store.run_folder import RunFolder
+from mpirun_infer.store.wall import now_text
+
+STATUS_S = 0.5
+OVERVIEW_S = 30.0
+LOG_BYTES_MAX = 256 << 20
+CLOSE_TIMEOUT_S = 10.0
+DRAIN_REQUEST = "drain"
+"""A file of this name in control/ asks for a drain."""
+
+TERMINAL = "/dev/stderr"
+
+
+class Journalist:
+    """`roles.master.Journalist` over the run folder."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        job: JobConfig,
+        *,
+        epoch: int,
+        run_id: str,
+        speaks: bool,
+        resumed: int,
+    ) -> None:
+        """`resumed`: how many mini-batches earlier epochs have settled."""
+        self._folder = folder
+        self._job = job
+        self._epoch = epoch
+        self._speaks = speaks
+        self._sink = LogSink(control_dir=folder.control_dir)
+        self._processes: dict[tuple[str, int], ProcessTotals] = {}
+        self._next_status = 0.0
+        self._next_overview = OVERVIEW_S
+        self._last_line = ""
+        if not os.path.exists(folder.processed_mini_batches):
+            header = reports.csv_line(reports.MINI_BATCH_COLUMNS)
+            self._sink.append(folder.processed_mini_batches, header)
+        self._sink.replace(folder.readme, reports.README)
+        self._sink.replace(folder.job_file, job.model_dump_json(indent=2).encode())
+        if epoch > 1:
+            self.say(
+                "info",
+                f"run {run_id} goes on (launch {epoch}): {resumed:,} mini-batches are done already",
+            )
+
+    def say(self, level: str, text: str) -> None:
+        """A line for people; any thread may call it."""
+        notice = Notice(at=now_text(), level=level, text=_encodable(text))
+        self._sink.append(
+            self._folder.events_file, msgspec.json.encode(notice) + b"\n", bytes_max=LOG_BYTES_MAX
+        )
+        if self._speaks:
+            self._print(text if level == "info" else f"{level}: {text}")
+
+    def tried(self, tried: Tried) -> None:
+        """A try ended."""
+        ended = tried.result or tried.failure
+        if ended is not None:
+            key = (tried.node, ended.process)
+            if key not in self._processes:
+                self._processes[key] = ProcessTotals(node=tried.node, process=ended.process)
+            self._processes[key].add(tried)
+        self._sink.append(
+            self._folder.processed_mini_batches,
+            reports.mini_batch_line(tried),
+            bytes_max=LOG_BYTES_MAX,
+        )
+        if tried.failure is not None:
+            line = failure_line(
+                tried.mini_batch, tried.try_number, self._job.run_max_try, tried.failure
+            )
+            self._sink.append(
+                self._folder.error_summary,
+                f"{now_text()} {line}\n".encode("utf-8", "backslashreplace"),
+                bytes_max=LOG_BYTES_MAX,
+            )
+
+    def status(self, scheduler: Scheduler, now: float) -> None:
+        """Keep status.json young, and the overview growing."""
+        if now < self._next_status:
+            return
+        self._next_status = now + STATUS_S
+        status = self._status(scheduler, now)
+        self._write_status(status)
+        if status.elapsed_s >= self._next_overview:
+            self._next_overview += OVERVIEW_S
+            self._overview(progress_line(status))
+
+    def drain_asked(self) -> bool:
+        """Whether somebody asked for a drain."""
+        return DRAIN_REQUEST in self._sink.control_requests()
+
+    def close(self, scheduler: Scheduler, now: float, *, exit_code: int, reason: str) -> None:
+        """The run has ended this way: the last status and the reports."""
+        status = self._status(scheduler, now)
+        status.state = _final_state(exit_code)
+        status.exit_code = exit_code
+        status.reason = _encodable(reason) or None
+        status.eta_s = None
+        if status.state == "complete":
+            status.output = self._folder.final if self._job.output_action == "append_row" else ""
+        summary = summary_lines(status)
+        self._overview(progress_line(status))
+        self._sink.replace(self._folder.job_result, reports.job_result(status, summary))
+        processes = [self._processes[key] for key in sorted(self._processes)]
+        self._sink.replace(self._folder.process_summary, reports.process_table(processes))
+        self._sink.replace(self._folder.node_summary, reports.node_table(processes))
+        self._write_status(status)
+        if self._speaks:
+            for line in summary:
+                self._print(line)
+        self._sink.close(CLOSE_TIMEOUT_S)
+
+    def _status(self, scheduler: Scheduler, now: float) -> Status:
+        return overview(
+            scheduler, now=now, epoch=self._epoch, output=self._folder.partial, wall=now_text()
+        )
+
+    def _write_status(self, status: Status) -> None:
+        if status.first_failure is not None:
+            status.first_failure = msgspec.structs.replace(
+                status.first_failure, item=_encodable(status.first_failure.item)
+            )
+        self._sink.replace(self._folder.status_file, msgspec.json.encode(status) + b"\n")
+
+    def _overview(self, line: str) -> None:
+        if line == self._last_line:
+            return
+        self._last_line = line
+        self._sink.append(self._folder.progress_overview, f"{line}\n".encode())
+        if self._speaks:
+            self._print(line)
+
+    def _print(self, text: str) -> None:
+        self._sink.append(TERMINAL, f"{text}\n".encode("utf-8", "backslashreplace"))
+
+
+def _encodable(text: str) -> str:
+    """Without lone surrogates, which JSON in UTF-8 does not have."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _final_state(exit_code: int) -> str:
+    match exit_code:
+        case ExitCode.OK:
+            return "complete"
+        case ExitCode.INCOMPLETE | ExitCode.STORAGE:
+            return "interrupted"
+        case _:
+            return "failed"

@@ -1,0 +1,98 @@
+"""Rank 0 from the order to the verdict.
+
+Owns: opening, the loop, and what follows the last record (final name, reports, lock).
+Touches: what `roles.opening` opened.
+Never:   decides how the run ends; the scheduler did.
+"""
+
+import time
+
+import msgspec
+
+from mpirun_infer.config import JobConfig
+from mpirun_infer.core.messages import Release, Released, decode_from_worker, encode
+from mpirun_infer.core.scheduler import Scheduler
+from mpirun_infer.errors import ExitCode, InferError
+from mpirun_infer.model import LaunchOrder
+from mpirun_infer.roles.master import Master
+from mpirun_infer.roles.opening import (
+    AlreadyCompleteError,
+    Listing,
+    Run,
+    finish_files,
+    open_run,
+)
+from mpirun_infer.store.recover import HeaderPlace
+from mpirun_infer.store import publish
+from mpirun_infer.transport.base import Backoff, PeerLost, Transport
+
+SEND_HOME_TIMEOUT_S = 20.0
+
+
+def be_master(order: LaunchOrder, transport: Transport) -> tuple[int, str]:
+    """Run the job; (exit code, reason). Raises InferError when there is no run to speak of."""
+    job = JobConfig.from_json(order.job)
+    try:
+        run = open_run(job, order, transport.size)
+    except AlreadyCompleteError as complete:
+        send_home(transport)
+        return (ExitCode.OK, str(complete))
+    scheduler = Scheduler(run.terms, run.ledger, time.monotonic())
+    master = Master(transport, scheduler, run.committer, Listing(run.lister), run.journalist)
+    try:
+        master.run()
+        exit_code, reason = _close(job, run, scheduler)
+    except InferError as error:
+        exit_code, reason = error.exit_code, str(error)
+        send_home(transport)
+        run.committer.close(abandon=True)
+    except BaseException:
+        run.committer.close(abandon=True)
+        raise
+    finally:
+        run.lister.close()
+    run.journalist.close(scheduler, time.monotonic(), exit_code=exit_code, reason=reason)
+    run.lock.release()
+    run.lock.close()
+    return (exit_code, reason)
+
+
+def _close(job: JobConfig, run: Run, scheduler: Scheduler) -> tuple[int, str]:
+    """The last record is durable: publish what it promises."""
+    run.committer.close()
+    verdict = scheduler.ending.verdict
+    if verdict is None:
+        raise InferError("the run ended without a verdict")
+    segments = (*run.recovered.segments, run.committer.segment)
+    header = run.recovered.header
+    if header is None and run.ledger.header is not None:
+        header = HeaderPlace(run.lock.epoch, run.ledger.header)
+    recovered = msgspec.structs.replace(run.recovered, segments=segments, header=header)
+    reason = verdict.reason
+    match verdict.state:
+        case "complete":
+            finish_files(job, run.folder, run.lock, recovered)
+        case "failed":
+            if verdict.exit_code is ExitCode.FAILED:
+                publish.keep_partial(run.folder, run.lock, segments, header)
+                rows = run.ledger.counts.rows
+                reason += f"; {rows:,} rows kept in {run.folder.partial}"
+        case _:
+            pass
+    return (int(verdict.exit_code), reason)
+
+
+def send_home(transport: Transport) -> None:
+    """After a failure of ours: let every rank go and wait for it, but not for long."""
+    waiting = set(range(1, transport.size))
+    for rank in waiting:
+        transport.send(rank, encode(Release(at_once=True)))
+    deadline = time.monotonic() + SEND_HOME_TIMEOUT_S
+    backoff = Backoff()
+    while waiting and time.monotonic() < deadline:
+        for arrival in transport.poll():
+            if isinstance(arrival, PeerLost):
+                waiting.discard(arrival.peer)
+            elif isinstance(decode_from_worker(arrival.header), Released):
+                waiting.discard(arrival.peer)
+        time.sleep(backoff.next_s())

@@ -1,0 +1,115 @@
+"""Every rank, in order: watch the parent, zygote, MPI, role.
+
+Owns this order, the choice of the real transport, and how a rank leaves.
+Touches: the process itself (parent-death signal, exit), MPI through the transport.
+Never:   decides anything about the run.
+
+The zygote comes before MPI: after MPI_Init a rank never forks. What only the master needs
+(the job's validator, the store) is imported on rank 0 alone.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+
+import msgspec
+
+from mpirun_infer.errors import ExitCode, InferError, NoWorkerError
+from mpirun_infer.model import LaunchOrder, RankVerdict
+from mpirun_infer.supervise.placement import node_facts
+from mpirun_infer.supervise.spawner import Spawner
+from mpirun_infer.transport.base import Transport
+
+FINALIZE_TIMEOUT_S = 10.0
+_PR_SET_PDEATHSIG = 1
+
+
+def main(launch_file: str) -> int:
+    """A rank under our launcher: the order is in a file, the verdict goes to standard output."""
+
+    def load_order() -> LaunchOrder:
+        with open(launch_file, "rb") as file:
+            return msgspec.json.decode(file.read(), type=LaunchOrder)
+
+    def tell(exit_code: int, reason: str) -> None:
+        line = msgspec.json.encode(RankVerdict(exit_code=exit_code, reason=reason))
+        sys.stdout.write(line.decode() + "\n")
+        sys.stdout.flush()
+
+    return _be_a_rank(load_order, tell)
+
+
+def under_user_mpiexec(load_order: Callable[[], LaunchOrder]) -> int:
+    """A rank under a user's mpiexec; rank 0 alone calls `load_order` and speaks to people."""
+
+    def tell(exit_code: int, reason: str) -> None:
+        if exit_code and reason:
+            sys.stderr.write(f"mpirun-infer: {reason}\n")
+            sys.stderr.flush()
+
+    return _be_a_rank(load_order, tell)
+
+
+def _be_a_rank(load_order: Callable[[], LaunchOrder], tell: Callable[[int, str], None]) -> int:
+    die_with_parent()
+    facts = node_facts(os.environ)
+    spawner = Spawner()
+    try:
+        from mpirun_infer.transport.mpi import MpiTransport
+
+        transport = MpiTransport()
+        if transport.rank == 0:
+            spawner.close()
+            exit_code = _be_the_master(transport, load_order, tell)
+        else:
+            from mpirun_infer.roles.worker import Worker
+
+            Worker(transport, spawner, facts).run()
+            exit_code = ExitCode.OK
+    finally:
+        spawner.close()
+    _leave(transport, exit_code)
+    return exit_code
+
+
+def _be_the_master(
+    transport: Transport, load_order: Callable[[], LaunchOrder], tell: Callable[[int, str], None]
+) -> int:
+    """Errors before there is a run still let the other ranks go in peace."""
+    from mpirun_infer.roles.master_main import be_master, send_home
+
+    try:
+        if transport.size < 2:
+            raise NoWorkerError(
+                "no worker rank: mpiexec started 1 process and rank 0 is the master; "
+                "use mpiexec -n 5 (1 + 4 workers)"
+            )
+        exit_code, reason = be_master(load_order(), transport)
+    except InferError as error:
+        send_home(transport)
+        exit_code, reason = error.exit_code, str(error)
+    except BaseException:
+        send_home(transport)
+        raise
+    tell(int(exit_code), reason)
+    return int(exit_code)
+
+
+def _leave(transport: Transport, exit_code: int) -> None:
+    """MPI_Finalize waits for every rank; one that will never come must not hold us."""
+    watchdog = threading.Timer(FINALIZE_TIMEOUT_S, os._exit, (exit_code,))
+    watchdog.daemon = True
+    watchdog.start()
+    transport.close()
+    watchdog.cancel()
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies; exit if that has happened already."""
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(ExitCode.INCOMPLETE)

@@ -1,0 +1,252 @@
+"""The loop of ranks 1..N: runners on one side, the master on the other.
+
+Owns the order of one turn: messages, deadlines, answers, a sign of life, sleep.
+Touches: the clock, and everything else through `transport`, `supervise` and `store.log_sink`.
+Never:   runs user code; forks; touches a file in this thread.
+
+How it waits: with a slot that starves, it polls for some tens of microseconds and then sleeps up to
+2 ms; with all slots busy it sleeps up to 50 ms. A runner's answer wakes it at once in either case.
+"""
+
+import os
+import time
+
+from mpirun_infer.core.messages import (
+    Beat,
+    Dispatch,
+    FromWorker,
+    Hello,
+    Release,
+    Released,
+    Retired,
+    Revoke,
+    Welcome,
+    decode_from_master,
+    encode,
+)
+from mpirun_infer.model import NodeFacts
+from mpirun_infer.roles.desk import RankDesk
+from mpirun_infer.store.log_sink import LogSink
+from mpirun_infer.store.run_folder import RunFolder
+from mpirun_infer.supervise.poller import READ, Poller
+from mpirun_infer.supervise.spawner import Exited, Spawner, SpawnFailed, Started, ZygoteLostError
+from mpirun_infer.supervise.supervisor import State, Supervisor
+from mpirun_infer.transport.base import Backoff, Buffer, PeerLost, Transport
+
+MASTER = 0
+STARVING_SLEEP_S = 0.002
+BUSY_SLEEP_S = 0.05
+UNSENT_BYTES_MAX = 256 << 20
+"""With more than this on its way to the master, the runners get nothing new."""
+
+PROCESSES_MAX = 1_000_000
+LOGS_TIMEOUT_S = 5.0
+
+
+class Worker:
+    """One worker rank from Hello to Released."""
+
+    def __init__(self, transport: Transport, spawner: Spawner, facts: NodeFacts) -> None:
+        self._transport = transport
+        self._spawner = spawner
+        self._facts = facts
+        self._poller = Poller()
+        self._poller.register(spawner.fileno(), READ, self._on_zygote)
+        self._desk: RankDesk | None = None
+        self._sink: LogSink | None = None
+        self._supervisors: dict[int, Supervisor] = {}
+        self._leaving: list[Supervisor] = []
+        self._processes_used: dict[int, int] = {}
+        self._welcome: Welcome | None = None
+        self._held_back: list[Dispatch] = []
+        self._released = False
+        self._zygote_lost = ""
+        self._next_beat = 0.0
+        self._starving = Backoff(max_s=STARVING_SLEEP_S)
+        self._busy = Backoff(spins=0, max_s=BUSY_SLEEP_S)
+
+    def run(self) -> None:
+        """Until the master lets this rank go."""
+        self._send(Hello(facts=self._facts))
+        while not (self._released and self._all_closed()):
+            if not self._turn(time.monotonic()):
+                self._sleep()
+        self._leave()
+
+    # ------------------------------------------------------------------ one turn
+
+    def _turn(self, now: float) -> bool:
+        """Do what there is to do; False when that was nothing."""
+        arrivals = self._transport.poll()
+        for arrival in arrivals:
+            if isinstance(arrival, PeerLost):
+                continue  # the launcher ends a job whose master is gone
+            self._hear(arrival.header, now)
+        if self._held_back and self._transport.unsent_bytes() <= UNSENT_BYTES_MAX:
+            for message in self._held_back:
+                self._supervisors[message.worker].submit(message.tries)
+            self._held_back.clear()
+        sent = False
+        for supervisor in (*self._supervisors.values(), *self._leaving):
+            supervisor.check(now)
+            for answer, body in supervisor.take():
+                if supervisor not in self._leaving:
+                    self._send(answer, body)
+                    sent = True
+        self._leaving = [old for old in self._leaving if old.state is not State.CLOSED]
+        if self._welcome is not None and now >= self._next_beat:
+            self._next_beat = now + self._welcome.beat_s
+            running = (one.running(now) for one in self._supervisors.values())
+            self._send(Beat(running=tuple(one for one in running if one is not None)))
+        return bool(arrivals) or sent
+
+    def _sleep(self) -> None:
+        """Wait for a runner, but not longer than the master's next message may wait."""
+        slots = self._supervisors.values()
+        if self._transport.unsent_bytes():
+            timeout_s = 0.001
+        elif not slots or any(s.idle and s.state is State.READY for s in slots):
+            timeout_s = self._starving.next_s()
+        elif any(slot.wants_work for slot in slots):
+            timeout_s = self._busy.next_s()
+        else:
+            timeout_s = BUSY_SLEEP_S
+        if self._poller.wait(timeout_s):
+            self._starving.reset()
+            self._busy.reset()
+
+    # ------------------------------------------------------------------ the master speaks
+
+    def _hear(self, header: Buffer, now: float) -> None:
+        self._starving.reset()
+        self._busy.reset()
+        message = decode_from_master(header)
+        match message:
+            case Welcome():
+                self._join(message, now)
+            case Dispatch():
+                self._dispatch(message)
+            case Revoke():
+                if self._is_present(message.worker, message.incarnation):
+                    self._supervisors[message.worker].revoke()
+            case Release():
+                self._released = True
+                self._held_back.clear()
+                for supervisor in self._supervisors.values():
+                    supervisor.release(now, at_once=message.at_once)
+
+    def _dispatch(self, message: Dispatch) -> None:
+        if not self._is_present(message.worker, message.incarnation):
+            return
+        if self._held_back or self._transport.unsent_bytes() > UNSENT_BYTES_MAX:
+            self._held_back.append(message)
+        else:
+            self._supervisors[message.worker].submit(message.tries)
+
+    def _is_present(self, worker: int, incarnation: int) -> bool:
+        present = self._welcome is not None and self._welcome.incarnation == incarnation
+        return present and worker in self._supervisors
+
+    def _join(self, welcome: Welcome, now: float) -> None:
+        """Start the runners; a second welcome means that our old work is dropped."""
+        if self._desk is None:
+            folder = RunFolder(welcome.plan.output_folder, "rows")
+            self._sink = LogSink()
+            self._desk = RankDesk(folder, self._sink, self._facts.node, self._transport.rank)
+        self._desk.say(f"joined as incarnation {welcome.incarnation}, pid {os.getpid()}")
+        self._held_back.clear()
+        for old in self._supervisors.values():
+            old.release(now, at_once=True)
+            self._leaving.append(old)
+        self._supervisors.clear()
+        self._welcome = welcome
+        self._next_beat = now + welcome.beat_s
+        for seat in welcome.seats:
+            used = self._processes_used.get(seat.worker, 0)
+            first = welcome.first_process + seat.worker + used * welcome.workers_total
+            supervisor = Supervisor(
+                seat,
+                welcome.plan,
+                welcome.incarnation,
+                processes=range(first, first + PROCESSES_MAX, welcome.workers_total),
+                spawner=self._spawner,
+                poller=self._poller,
+                desk=self._desk,
+            )
+            self._supervisors[seat.worker] = supervisor
+            if self._zygote_lost:
+                self._retire(supervisor)
+            else:
+                supervisor.start(now)
+
+    # ------------------------------------------------------------------ the zygote speaks
+
+    def _on_zygote(self) -> None:
+        try:
+            events = self._spawner.poll()
+        except ZygoteLostError as error:
+            self._zygote_lost = str(error)
+            self._poller.unregister(self._spawner.fileno())
+            for supervisor in (*self._supervisors.values(), *self._leaving):
+                supervisor.abandon()
+            for supervisor in self._supervisors.values():
+                self._retire(supervisor)
+            return
+        for event in events:
+            owner = self._owner(event.token)
+            if owner is None or self._desk is None:
+                continue
+            match event:
+                case Started():
+                    self._desk.say(f"process {event.token} started, pid {event.pid}")
+                case SpawnFailed():
+                    owner.spawn_failed(event)
+                case Exited():
+                    self._desk.say(
+                        f"process {event.token} ended, wait status {event.status}, "
+                        f"{len(event.killed)} left-over processes killed"
+                    )
+                    owner.exited(event)
+            self._note_processes(owner)
+
+    def _owner(self, token: int) -> Supervisor | None:
+        for supervisor in (*self._supervisors.values(), *self._leaving):
+            if supervisor.process == token:
+                return supervisor
+        return None
+
+    def _note_processes(self, supervisor: Supervisor) -> None:
+        """Numbers are never used twice, not even by a later incarnation."""
+        if self._welcome is not None:
+            offset = supervisor.process - self._welcome.first_process - supervisor.seat.worker
+            used = offset // self._welcome.workers_total + 1
+            worker = supervisor.seat.worker
+            self._processes_used[worker] = max(used, self._processes_used.get(worker, 0))
+
+    def _retire(self, supervisor: Supervisor) -> None:
+        if self._welcome is not None:
+            self._send(
+                Retired(
+                    worker=supervisor.seat.worker,
+                    incarnation=self._welcome.incarnation,
+                    reason=f"{self._zygote_lost} (rank {self._transport.rank})",
+                    detail="",
+                    usage_error=False,
+                )
+            )
+
+    # ------------------------------------------------------------------ the end
+
+    def _all_closed(self) -> bool:
+        slots = (*self._supervisors.values(), *self._leaving)
+        return all(supervisor.state is State.CLOSED for supervisor in slots)
+
+    def _leave(self) -> None:
+        self._poller.close()
+        if self._sink is not None:
+            self._sink.close(LOGS_TIMEOUT_S)
+        self._send(Released(processes=sum(self._processes_used.values())))
+        self._transport.flush(LOGS_TIMEOUT_S)
+
+    def _send(self, message: FromWorker, body: Buffer = b"") -> None:
+        self._transport.send(MASTER, encode(message), body)

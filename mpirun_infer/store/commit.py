@@ -1,0 +1,480 @@
+"""Group commit: rows first, then the records that name them, each synced before it counts.
+
+Owns the two files of our epoch that are written (rows segment, journal segment) and the one thread
+that does it.
+Touches: the output file system, through `store.disk`.
+Never:   writes a file of another epoch; retries a failed sync; says "durable" of what is not.
+
+    submit() -> queue -> group: rows written | rows synced | manifest synced | records written
+                                | records synced -> poll()
+
+Before each group it looks whether a later epoch has begun. No space: the file is cut back to its
+committed end and the write is tried again until `storage_wait_s` is over. Any other failure is the
+end.
+"""
+
+import contextlib
+import errno
+import os
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Self
+
+import msgspec
+
+from mpirun_infer.core.records import Committed, Dispatched, Header, Opened, Record, Segment
+from mpirun_infer.errors import InferError, StorageError
+from mpirun_infer.store import journal
+from mpirun_infer.store.disk import Buffer, Disk
+from mpirun_infer.store.lock import BEAT_S, Lock
+from mpirun_infer.store.run_folder import RunFolder
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_BUFFERS_MAX = 1000  # IOV_MAX is 1024
+
+
+class CommitLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """When a group closes, and how much may wait."""
+
+    group_bytes: int = 8 << 20
+    group_s: float = 0.05
+    advisory_s: float = 1.0
+    queue_bytes_max: int = 256 << 20
+    queue_records_max: int = 200_000
+    space_look_s: float = 1.0
+
+
+class _Batch(msgspec.Struct):
+    records: Sequence[Record]
+    rows: Sequence[Buffer]
+    row_bytes: int
+
+
+class Committer:
+    """Makes records and rows durable in the order of `submit`.
+
+    `submit`, `poll`, `flush` and `close` are for one thread, and never wait for the disk (`close`
+    does). The caller stops taking rows in while `has_room` is false: that bounds the queue.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        lock: Lock,
+        *,
+        durability: str = "strict",
+        storage_wait_s: float = 600.0,
+        sync_manifest: Callable[[], None] | None = None,
+        notice: Callable[[str, str], None] | None = None,
+        disk: Disk | None = None,
+        limits: CommitLimits | None = None,
+    ) -> None:
+        """See `open`, which makes the files too."""
+        self._folder = folder
+        self._lock = lock
+        self._strict = durability == "strict"
+        self._storage_wait_s = storage_wait_s
+        self._sync_manifest = sync_manifest
+        self._notice = notice or (lambda _level, _text: None)
+        self._disk = disk or Disk()
+        self._limits = limits or CommitLimits()
+
+        self._rows_fd = -1
+        self._journal_fd = -1
+        self._rows_end = 0  # durable
+        self._journal_end = 0
+        self._next_seq = 1
+        self._beat_at = time.monotonic()
+
+        # Shared with the thread, under _changed.
+        self._changed = threading.Condition()
+        self._queue: deque[_Batch] = deque()
+        self._due_at: float | None = None
+        self._waiting_bytes = 0
+        self._waiting_records = 0
+        self._held_bytes = 0
+        self._held_records = 0
+        self._durable: list[Record] = []
+        self._error: InferError | None = None
+        self._closing = False
+        self._abandoned = False
+        self._submitted_end = 0
+        self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
+
+    @classmethod
+    def open(  # noqa: PLR0913  the knobs are those of the constructor
+        cls,
+        folder: RunFolder,
+        lock: Lock,
+        opened: Opened,
+        *,
+        durability: str = "strict",
+        storage_wait_s: float = 600.0,
+        sync_manifest: Callable[[], None] | None = None,
+        notice: Callable[[str, str], None] | None = None,
+        disk: Disk | None = None,
+        limits: CommitLimits | None = None,
+    ) -> Self:
+        """Create this epoch's files, make `opened` durable in them, start the thread.
+
+        `sync_manifest` is called before records are written; `notice(level, text)` tells people.
+        """
+        if opened.epoch != lock.epoch:
+            raise InferError(f"epoch {opened.epoch} opened under the lock of epoch {lock.epoch}")
+        self = cls(
+            folder,
+            lock,
+            durability=durability,
+            storage_wait_s=storage_wait_s,
+            sync_manifest=sync_manifest,
+            notice=notice,
+            disk=disk,
+            limits=limits,
+        )
+        try:
+            self._create(opened)
+        except BaseException:
+            self._close_files()
+            raise
+        self._thread.start()
+        return self
+
+    def _create(self, opened: Opened) -> None:
+        epoch = opened.epoch
+        path = self._folder.segment(epoch)
+        try:
+            self._rows_fd = self._disk.create(path)
+            path = self._folder.journal_segment(epoch)
+            self._journal_fd = self._disk.create(path)
+            if self._strict:
+                self._disk.fsync_folder(self._folder.output)
+                self._disk.fsync_folder(self._folder.journal_dir)
+        except FileExistsError as error:
+            raise StorageError(
+                f"{path}: is there already, though epoch {epoch} has only begun; another master "
+                "may have taken over: run the same command again"
+            ) from error
+        except OSError as error:
+            raise self._broken(path, error) from error
+        self._write_records((opened,))
+        self._expect_ours()
+
+    # ------------------------------------------------------------------ for the caller
+
+    @property
+    def queued_bytes(self) -> int:
+        """Row bytes that are not durable yet."""
+        return self._waiting_bytes + self._held_bytes
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more rows should be taken in."""
+        return (
+            self.queued_bytes < self._limits.queue_bytes_max
+            and self._waiting_records + self._held_records < self._limits.queue_records_max
+        )
+
+    @property
+    def segment(self) -> Segment:
+        """What of this epoch is durable."""
+        with self._changed:
+            return Segment(self._lock.epoch, self._next_seq, self._rows_end)
+
+    def submit(self, records: Sequence[Record], rows: Sequence[Buffer] = ()) -> None:
+        """Queue records and the rows they name, whose bytes follow each other in `rows`."""
+        row_bytes = sum(_length(buffer) for buffer in rows)
+        end = self._submitted_end
+        advisory = True
+        for record in records:
+            if isinstance(record, Committed | Header):
+                if record.offset != end:
+                    raise InferError(f"rows at {record.offset:,}, but {end:,} is the end of file")
+                end += record.length
+            advisory = advisory and isinstance(record, Dispatched)
+        if end - self._submitted_end != row_bytes:
+            raise InferError(
+                f"{row_bytes:,} bytes of rows, but records that name {end - self._submitted_end:,}"
+            )
+        if not records:
+            return
+        self._submitted_end = end
+        limits = self._limits
+        due_at = time.monotonic() + (limits.advisory_s if advisory else limits.group_s)
+        with self._changed:
+            self._queue.append(_Batch(records, rows, row_bytes))
+            self._waiting_bytes += row_bytes
+            self._waiting_records += len(records)
+            sooner = self._due_at is None or due_at < self._due_at
+            if sooner:
+                self._due_at = due_at
+            if sooner or self._waiting_bytes >= limits.group_bytes:
+                self._changed.notify()
+
+    def flush(self) -> None:
+        """Write what is queued now: someone waits for it."""
+        with self._changed:
+            if self._queue:
+                self._due_at = 0.0
+                self._changed.notify()
+
+    def poll(self) -> list[Record]:
+        """Records that became durable since the last call, in order.
+
+        Raises StorageError (or InferError, if the fault is ours) once all those were told.
+        """
+        if not self._durable and self._error is None:
+            return []
+        with self._changed:
+            durable, self._durable = self._durable, []
+        if not durable and self._error is not None:
+            raise self._error
+        return durable
+
+    def close(self, *, abandon: bool = False) -> None:
+        """Write what is queued (unless `abandon`), stop the thread, close the files.
+
+        Raises nothing: `poll` tells what became durable and what went wrong.
+        """
+        with self._changed:
+            self._closing = True
+            self._abandoned = abandon
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._close_files()
+
+    def _close_files(self) -> None:
+        # Everything that counts was synced: an error at close has nothing left to tell.
+        for fd in (self._rows_fd, self._journal_fd):
+            if fd >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(fd)
+        self._rows_fd = self._journal_fd = -1
+
+    # ------------------------------------------------------------------ the thread
+
+    def _run(self) -> None:
+        try:
+            while group := self._next_group():
+                self._commit(group)
+                with self._changed:
+                    self._held_bytes = self._held_records = 0
+                    self._durable.extend(record for batch in group for record in batch.records)
+        except InferError as error:
+            self._error = error
+        except Exception as error:  # noqa: BLE001  whatever it is, the main thread must hear of it
+            self._error = InferError(f"the committer failed: {type(error).__name__}: {error}")
+            self._error.__cause__ = error
+
+    def _next_group(self) -> list[_Batch]:
+        """Wait until a group is due; empty: the end."""
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                if self._closing and (self._abandoned or not self._queue):
+                    return []
+                full = self._waiting_bytes >= self._limits.group_bytes
+                if self._queue and (
+                    full or self._closing or (self._due_at is not None and self._due_at <= now)
+                ):
+                    return self._take()
+                due_at = self._due_at if self._due_at is not None else now + BEAT_S
+                if now >= self._beat_at:
+                    self._changed.release()
+                    try:
+                        self._beat()
+                    finally:
+                        self._changed.acquire()
+                    continue
+                self._changed.wait(min(due_at, self._beat_at) - now)
+
+    def _take(self) -> list[_Batch]:
+        """All that waits, though not much more than a few groups in one."""
+        group: list[_Batch] = []
+        while self._queue and self._held_bytes < 4 * self._limits.group_bytes:
+            batch = self._queue.popleft()
+            group.append(batch)
+            self._held_bytes += batch.row_bytes
+            self._held_records += len(batch.records)
+        self._waiting_bytes -= self._held_bytes
+        self._waiting_records -= self._held_records
+        self._due_at = 0.0 if self._queue else None
+        return group
+
+    def _beat(self) -> None:
+        if time.monotonic() >= self._beat_at:
+            self._lock.beat()
+            self._beat_at = time.monotonic() + BEAT_S
+
+    def _commit(self, group: list[_Batch]) -> None:
+        self._beat()
+        self._expect_ours()
+        rows = [row for batch in group for row in batch.rows if len(row)]
+        records = [record for batch in group for record in batch.records]
+        if rows:
+            _check_sums(records, rows)
+            path = self._folder.segment(self._lock.epoch)
+            self._write(path, self._rows_fd, rows, self._rows_end)
+            self._sync(path, self._rows_fd)
+        if self._sync_manifest is not None and self._strict:
+            try:
+                self._sync_manifest()
+            except OSError as error:
+                raise self._broken(self._folder.manifest_dir, error) from error
+        self._write_records(records)
+        with self._changed:
+            self._rows_end += sum(batch.row_bytes for batch in group)
+
+    def _write_records(self, records: Sequence[Record]) -> None:
+        """The group's lines; in strict mode the first one says that all before it were synced."""
+        path = self._folder.journal_segment(self._lock.epoch)
+        seq = self._next_seq
+        synced = seq - 1 if self._strict and seq > 1 else None
+        lines = [journal.encode(seq, records[0], synced=synced)]
+        lines += [
+            journal.encode(number, record) for number, record in enumerate(records[1:], seq + 1)
+        ]
+        data = b"".join(lines)
+        self._write(path, self._journal_fd, [data], self._journal_end)
+        self._sync(path, self._journal_fd)
+        self._journal_end += len(data)
+        with self._changed:
+            self._next_seq += len(records)
+
+    def _sync(self, path: str, fd: int) -> None:
+        if not self._strict:
+            return
+        try:
+            self._disk.fdatasync(fd)
+        except OSError as error:
+            # The kernel may have dropped the pages: a second try would succeed and prove nothing.
+            raise self._broken(path, error) from error
+
+    def _write(self, path: str, fd: int, buffers: Sequence[Buffer], offset: int) -> None:
+        """All of it; waits for space."""
+        wanted = sum(_length(buffer) for buffer in buffers)
+        began: float | None = None
+        while True:
+            try:
+                self._write_once(fd, buffers, offset)
+            except OSError as error:
+                if error.errno not in _NO_SPACE:
+                    raise self._broken(path, error) from error
+                if began is None:
+                    began = time.monotonic()
+                    self._notice("warning", f"{self._no_space(error, wanted)}; waiting")
+                self._cut_back(path, fd, offset)
+                self._wait_for_space(began, error, wanted)
+            else:
+                if began is not None:
+                    self._notice("info", "storage: there is space again, going on")
+                return
+
+    def _write_once(self, fd: int, buffers: Sequence[Buffer], offset: int) -> None:
+        for start in range(0, len(buffers), _BUFFERS_MAX):
+            rest = [memoryview(buffer) for buffer in buffers[start : start + _BUFFERS_MAX]]
+            while rest:
+                written = self._disk.pwritev(fd, rest, offset)
+                offset += written
+                while rest and written >= rest[0].nbytes:
+                    written -= rest.pop(0).nbytes
+                if written:
+                    rest[0] = rest[0].cast("B")[written:]
+
+    def _cut_back(self, path: str, fd: int, offset: int) -> None:
+        try:
+            self._disk.truncate(fd, offset)
+        except OSError as error:
+            raise self._broken(path, error) from error
+
+    def _wait_for_space(self, began: float, error: OSError, wanted: int) -> None:
+        """Until the next try; StorageError when the time is over or another master rules."""
+        until = time.monotonic() + self._limits.space_look_s
+        with self._changed:
+            while not self._abandoned and (left := until - time.monotonic()) > 0:
+                self._changed.wait(left)
+        self._beat()
+        self._expect_ours()
+        waited_s = time.monotonic() - began
+        if waited_s >= self._storage_wait_s or self._abandoned:
+            raise StorageError(
+                f"{self._no_space(error, wanted)} after {waited_s:.0f} s; free some, run the same "
+                "command again"
+            ) from error
+
+    def _no_space(self, error: OSError, wanted: int) -> str:
+        place = self._folder.output
+        while not os.path.ismount(place) and place != os.path.dirname(place):
+            place = os.path.dirname(place)
+        what = "quota is used up" if error.errno == errno.EDQUOT else "no space left"
+        try:
+            facts = os.statvfs(self._folder.output)
+            free = _size(facts.f_bavail * facts.f_frsize)
+        except OSError:
+            free = "unknown"
+        return f"storage: {what} on {place} ({free} free, {_size(wanted)} wanted)"
+
+    def _broken(self, path: str, error: OSError) -> StorageError:
+        return StorageError(
+            f"storage: {path}: {error.strerror or error}; what was committed is kept: run the same "
+            "command again when the file system is well"
+        )
+
+    def _expect_ours(self) -> None:
+        if self._lock.superseded():
+            raise StorageError(
+                f"{self._folder.output}: another master took over (epoch {self._lock.epoch + 1} "
+                "has begun, or the folder was moved); this one stops and changes nothing more"
+            )
+
+
+def _length(buffer: Buffer) -> int:
+    return buffer.nbytes if isinstance(buffer, memoryview) else len(buffer)
+
+
+def _size(count: int) -> str:
+    """`0 bytes`, `8 MB`."""
+    for unit, factor in (("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10)):
+        if count >= factor:
+            return f"{count / factor:.0f} {unit}"
+    return f"{count} bytes"
+
+
+def _pieces(rows: Sequence[Buffer], lengths: Sequence[int]) -> Iterator[Iterator[memoryview]]:
+    """The bytes of each length in turn, across the borders of the buffers.
+
+    Each piece must be used up before the next one is asked for.
+    """
+    buffers = iter(rows)
+    rest = memoryview(b"")
+
+    def piece(length: int) -> Iterator[memoryview]:
+        nonlocal rest
+        while length:
+            if not rest.nbytes:
+                rest = memoryview(next(buffers)).cast("B")
+            part, rest = rest[:length], rest[length:]
+            length -= part.nbytes
+            yield part
+
+    for length in lengths:
+        yield piece(length)
+
+
+def _check_sums(records: Sequence[Record], rows: Sequence[Buffer]) -> None:
+    """The rows are those that the runner summed: nothing was mixed up on the way."""
+    named = [r for r in records if isinstance(r, Committed | Header) and r.length]
+    pieces = _pieces(rows, [record.length for record in named])
+    for record, piece in zip(named, pieces, strict=True):
+        crc = 0
+        for part in piece:
+            crc = zlib.crc32(part, crc)
+        if crc != record.crc:
+            what = f"mini-batch {record.mini_batch}" if isinstance(record, Committed) else "header"
+            raise InferError(
+                f"rows of {what} do not match the checksum made in the runner ({crc:08x} instead "
+                f"of {record.crc:08x}): nothing of them was committed"
+            )

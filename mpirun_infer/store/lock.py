@@ -1,0 +1,416 @@
+"""Who may write: one file per epoch in `.mpirun_infer/lock/`, and none is ever deleted.
+
+Owns the epoch numbers. To take epoch n+1 is to create the file `n+1` exclusively; whoever does has
+superseded all earlier epochs for good, whether they are dead, stopped or cut off.
+Touches: the lock folder; /proc, to see whether a holder lives.
+Never:   trusts a wall clock, `flock`, or that a holder that looks dead is dead: what a woken holder
+         may still do harmlessly is the matter of `store.publish` and `store.recover`.
+
+Whether the holder of the newest epoch lives:
+    it wrote "released"                       no
+    same launcher as ours                     no: that launcher starts one epoch after the other
+    same boot, same PID namespace             its PID exists with the same start time
+    elsewhere                                 its counter moves while we watch (monotonic clock)
+"""
+
+import contextlib
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from mpirun_infer.errors import HeldError, UsageError
+
+OBSERVE_S = 30.0
+BEAT_S = 2.0
+_LOOK_S = 0.5
+_COUNTER_DIGITS = 20
+_HELD = "held    "
+_RELEASED = "released"
+
+
+class LockPlace(Protocol):
+    """What a lock needs to know of a run folder."""
+
+    output: str
+    lock_dir: str
+
+
+class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What tells this process from all others."""
+
+    host: str
+    boot_id: str
+    pid_namespace: str
+    pid: int
+    pid_start: int
+    slurm_job_id: str
+
+
+class _LockFile(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of a lock file. `counter` and `state` come first: they are rewritten in place."""
+
+    counter: str
+    state: str
+    epoch: int
+    run_id: str
+    launch: str
+    facts: HostFacts
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """Who has the newest epoch.
+
+    `alive` is None when it cannot be known without watching for a while. `seen_s` is how long ago
+    a sign of life was seen, 0 when its process is there now.
+    """
+
+    epoch: int
+    run_id: str
+    launch: str
+    facts: HostFacts
+    released: bool
+    alive: bool | None
+    seen_s: float = 0.0
+
+
+def host_facts() -> HostFacts:
+    """Of the calling process."""
+    pid = os.getpid()
+    return HostFacts(
+        host=socket.gethostname(),
+        boot_id=_text("/proc/sys/kernel/random/boot_id"),
+        pid_namespace=_pid_namespace(),
+        pid=pid,
+        pid_start=_pid_start(pid) or 0,
+        slurm_job_id=os.environ.get("SLURM_JOB_ID", ""),
+    )
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def _pid_namespace() -> str:
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
+def _pid_start(pid: int) -> int | None:
+    """Start time in clock ticks since boot; None when there is no such process, or a dead one."""
+    fields = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    if len(fields) < 20 or fields[0] in {"Z", "X"}:
+        return None
+    return int(fields[19])
+
+
+class Lock:
+    """An epoch that is ours. One thread at a time may call `beat`."""
+
+    def __init__(self, content: _LockFile, lock_dir: str, folder_fd: int) -> None:
+        self.epoch = content.epoch
+        self.run_id = content.run_id
+        self.lock_dir = lock_dir
+        self._folder_fd = folder_fd
+        self._counter = 0
+        self._state = _HELD
+
+    @property
+    def folder_fd(self) -> int:
+        """The lock folder, open: it stays ours even when the run is moved aside."""
+        return self._folder_fd
+
+    def superseded(self) -> bool:
+        """Whether a later epoch has begun, or the run folder is gone.
+
+        The folder is opened anew each time: over NFS that is what makes new names visible.
+        """
+        try:
+            fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._folder_fd)
+        except OSError:
+            return True
+        try:
+            return _exists(fd, self.epoch + 1) or not _exists(fd, self.epoch)
+        except OSError:
+            # What cannot be looked up must not be relied on.
+            return True
+        finally:
+            os.close(fd)
+
+    def beat(self) -> None:
+        """A sign of life for other hosts; failures are ignored: at worst we look dead."""
+        self._counter += 1
+        self._rewrite()
+
+    def release(self) -> None:
+        """Say that this epoch ended by decision: a successor need not watch for signs of life."""
+        self._state = _RELEASED
+        self._rewrite()
+
+    def close(self) -> None:
+        """Give back the descriptor; the lock file stays."""
+        if self._folder_fd >= 0:
+            os.close(self._folder_fd)
+            self._folder_fd = -1
+
+    def _rewrite(self) -> None:
+        with contextlib.suppress(OSError):
+            # Opened each time: closing is what sends it to an NFS server.
+            fd = os.open(str(self.epoch), os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._folder_fd)
+            try:
+                os.pwrite(fd, _head(self._counter, self._state), 0)
+            finally:
+                os.close(fd)
+
+
+def _head(counter: int, state: str) -> bytes:
+    return b'{"counter":"%0*d","state":"%b"' % (_COUNTER_DIGITS, counter, state.encode())
+
+
+def _exists(folder_fd: int, epoch: int) -> bool:
+    try:
+        os.stat(str(epoch), dir_fd=folder_fd, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def acquire(
+    place: LockPlace,
+    *,
+    run_id: str,
+    launch: str,
+    facts: HostFacts | None = None,
+    observe_s: float = OBSERVE_S,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Lock:
+    """Take the next epoch; HeldError when the newest one's holder lives."""
+    facts = facts or host_facts()
+    try:
+        folder_fd = os.open(place.lock_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"{place.lock_dir}: cannot be opened: {error.strerror}") from error
+    try:
+        while True:
+            newest = _newest(folder_fd)
+            if newest:
+                _expect_free(place, folder_fd, newest, launch, facts, observe_s, clock, sleep)
+            content = _LockFile(
+                counter="0" * _COUNTER_DIGITS,
+                state=_HELD,
+                epoch=newest + 1,
+                run_id=run_id,
+                launch=launch,
+                facts=facts,
+            )
+            if _create(folder_fd, content):
+                # Of two acquirers the slower one finds the winner's file in the next round.
+                return Lock(content, place.lock_dir, folder_fd)
+    except OSError as error:
+        os.close(folder_fd)
+        raise UsageError(f"{place.lock_dir}: cannot be locked: {error.strerror}") from error
+    except BaseException:
+        os.close(folder_fd)
+        raise
+
+
+def _newest(folder_fd: int) -> int:
+    """The highest epoch, 0 if there is none."""
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder_fd)
+    try:
+        return max((int(name) for name in os.listdir(fd) if name.isdecimal()), default=0)
+    finally:
+        os.close(fd)
+
+
+def _create(folder_fd: int, content: _LockFile) -> bool:
+    """Make the file of an epoch, whole and durable; False when another was faster."""
+    facts = content.facts
+    name = str(content.epoch)
+    draft = f"draft.{facts.host}.{facts.pid}.{os.urandom(6).hex()}".replace("/", "_")
+    fd = os.open(
+        draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder_fd
+    )
+    try:
+        try:
+            _write(fd, msgspec.json.encode(content) + b"\n")
+            made = _link(folder_fd, draft, name, fd)
+        finally:
+            os.close(fd)
+        if made is None:
+            made = _create_plainly(folder_fd, name, content)
+    finally:
+        os.unlink(draft, dir_fd=folder_fd)
+    if made:
+        os.fsync(folder_fd)
+    return made
+
+
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+    os.fsync(fd)
+
+
+def _link(folder_fd: int, draft: str, name: str, fd: int) -> bool | None:
+    """None: this file system has no hard links."""
+    try:
+        os.link(draft, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+    except OSError as error:
+        # A repeated NFS request may fail although the first one made the link.
+        if os.fstat(fd).st_nlink == 2:
+            return True
+        if error.errno == errno.EEXIST:
+            return False
+        if error.errno in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
+            return None
+        raise
+    return True
+
+
+def _create_plainly(folder_fd: int, name: str, content: _LockFile) -> bool:
+    try:
+        fd = os.open(
+            name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder_fd
+        )
+    except FileExistsError:
+        return False
+    try:
+        _write(fd, msgspec.json.encode(content) + b"\n")
+    finally:
+        os.close(fd)
+    return True
+
+
+# --------------------------------------------------------------------------- who holds it
+
+
+def _read(folder_fd: int, epoch: int) -> _LockFile | None:
+    """None when it cannot be read (yet)."""
+    try:
+        fd = os.open(str(epoch), os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder_fd)
+    except OSError:
+        return None
+    try:
+        return msgspec.json.decode(os.read(fd, 1 << 16), type=_LockFile)
+    except (OSError, msgspec.DecodeError):
+        return None
+    finally:
+        os.close(fd)
+
+
+def _lives(content: _LockFile, facts: HostFacts) -> bool | None:
+    """None: only watching can tell."""
+    if content.state == _RELEASED:
+        return False
+    holder = content.facts
+    if not holder.boot_id or holder.boot_id != facts.boot_id:
+        return None
+    if holder.pid_namespace != facts.pid_namespace:
+        return None
+    return _pid_start(holder.pid) == holder.pid_start
+
+
+def _watch(
+    folder_fd: int,
+    epoch: int,
+    observe_s: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> bool:
+    """Whether the counter moves, the file becomes readable, or (False) nothing happens."""
+    first = _read(folder_fd, epoch)
+    began = clock()
+    while clock() - began < observe_s:
+        sleep(min(_LOOK_S, observe_s))
+        now = _read(folder_fd, epoch)
+        if now is None:
+            continue
+        if now.state == _RELEASED:
+            return False
+        if first is None or now.counter != first.counter:
+            return True
+    return False
+
+
+def _expect_free(
+    place: LockPlace,
+    folder_fd: int,
+    epoch: int,
+    launch: str,
+    facts: HostFacts,
+    observe_s: float,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> None:
+    content = _read(folder_fd, epoch)
+    if content is not None and launch and content.launch == launch:
+        return
+    alive = None if content is None else _lives(content, facts)
+    here = alive is not None
+    if alive is None:
+        alive = _watch(folder_fd, epoch, observe_s, clock, sleep)
+        content = _read(folder_fd, epoch)
+    if alive:
+        raise HeldError(_held_text(place, content, here=here))
+
+
+def _held_text(place: LockPlace, content: _LockFile | None, *, here: bool) -> str:
+    if content is None:
+        return f"{place.output}: run held by another process; wait for it"
+    facts = content.facts
+    seen = "alive now" if here else "alive less than 2 s ago"
+    if facts.slurm_job_id:
+        holder = f"job {facts.slurm_job_id} on {facts.host}"
+        cure = f"cancel it: scancel {facts.slurm_job_id}"
+    else:
+        holder = facts.host
+        cure = f"stop it: kill {facts.pid}" + ("" if here else f" on {facts.host}")
+    by = "by" if facts.slurm_job_id else "on"
+    return f"{place.output}: run held {by} {holder} (pid {facts.pid}, {seen}); wait, or {cure}"
+
+
+def peek(
+    place: LockPlace,
+    *,
+    observe_s: float = 0.0,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Holder | None:
+    """Who has the newest epoch, without taking anything; None when nobody ever had one.
+
+    `observe_s` is how long a holder on another host may be watched.
+    """
+    try:
+        folder_fd = os.open(place.lock_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        epoch = _newest(folder_fd)
+        content = _read(folder_fd, epoch) if epoch else None
+        if content is None:
+            return None
+        alive = _lives(content, host_facts())
+        if alive is None and observe_s > 0:
+            alive = _watch(folder_fd, epoch, observe_s, clock, sleep)
+    finally:
+        os.close(folder_fd)
+    return Holder(
+        epoch=content.epoch,
+        run_id=content.run_id,
+        launch=content.launch,
+        facts=content.facts,
+        released=content.state == _RELEASED,
+        alive=alive,
+    )

@@ -1,0 +1,18 @@
+"""The wall clock, for texts only.
+
+Owns the one place where it is read.
+Touches: the clock.
+Never:   serves a timeout or a decision.
+"""
+
+from datetime import UTC, datetime
+
+
+def now_text() -> str:
+    """`2026-11-22T14:00:00Z`."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def now_name() -> str:
+    """`20261122-140000`: fit for a file name."""
+    return datetime.now(UTC).strftime("%Y%m%d-%H%M%S")

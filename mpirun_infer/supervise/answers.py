@@ -1,0 +1,118 @@
+"""What a runner answered, checked, and gathered into messages for the master.
+
+Owns the reading of result and failure frames (user code can reach the descriptor: nothing in them
+is believed) and the order of what is told.
+Touches: nothing.
+Never:   decides.
+"""
+
+from mpirun_infer.core.messages import FromWorker, Outcome, Result
+from mpirun_infer.model import Failure, FailureKind, TryResult
+
+TEXT_CHARS_MAX = 20_000
+
+Header = dict[str, object]
+Buffer = bytes | memoryview
+
+
+def read_answered(header: Header) -> tuple[int, int]:
+    """(mini-batch, try) of a frame; ValueError when it makes no sense."""
+    return (_whole(header, "mini_batch"), _whole(header, "try"))
+
+
+def read_result(header: Header, body: memoryview, process: int) -> tuple[TryResult, memoryview]:
+    """A result and its rows; ValueError when it makes no sense."""
+    header_bytes = _whole(header, "header_bytes")
+    if header_bytes > len(body):
+        raise ValueError(f"header_bytes {header_bytes} of {len(body)}")
+    result = TryResult(
+        rows=_whole(header, "rows"),
+        body_bytes=len(body) - header_bytes,
+        header=bytes(body[:header_bytes]),
+        crc=_whole(header, "crc"),
+        run_s=_seconds(header, "run_s"),
+        load_s=_seconds(header, "load_s"),
+        process=process,
+    )
+    return result, body[header_bytes:]
+
+
+def read_failure(header: Header, process: int, node: str, log: str) -> Failure:
+    """A failure; ValueError when it makes no sense."""
+    return Failure(
+        kind=FailureKind(read_text(header, "kind")),
+        error=read_text(header, "error"),
+        where=read_text(header, "where"),
+        process=process,
+        node=node,
+        log=log,
+        detail=read_text(header, "detail"),
+        run_s=_seconds(header, "run_s"),
+    )
+
+
+def read_text(header: Header, key: str) -> str:
+    """A text without lone surrogates (msgpack has none), of bounded length."""
+    value = header[key]
+    if not isinstance(value, str):
+        raise ValueError(f"{key} {value!r}")  # noqa: TRY004 - one error for all damage
+    return value[:TEXT_CHARS_MAX].encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _whole(header: Header, key: str) -> int:
+    value = header[key]
+    if not isinstance(value, int) or not 0 <= value < 1 << 62:
+        raise ValueError(f"{key} {value!r}")
+    return value
+
+
+def _seconds(header: Header, key: str) -> float:
+    value = header[key]
+    if not isinstance(value, int | float) or not 0 <= value < 1e9:
+        raise ValueError(f"{key} {value!r}")
+    return float(value)
+
+
+class Answers:
+    """Outcomes and messages of one worker, in order; outcomes in a row share one `Result`."""
+
+    def __init__(self, worker: int, incarnation: int) -> None:
+        self._worker = worker
+        self._incarnation = incarnation
+        self._messages: list[tuple[FromWorker, Buffer]] = []
+        self._outcomes: list[Outcome] = []
+        self._rows: list[Buffer] = []
+
+    def succeeded(self, answered: tuple[int, int], result: TryResult, rows: Buffer) -> None:
+        """A try that succeeded."""
+        outcome = Outcome(mini_batch=answered[0], try_number=answered[1], result=result)
+        self._outcomes.append(outcome)
+        if len(rows):
+            self._rows.append(rows)
+
+    def failed(self, answered: tuple[int, int], failure: Failure) -> None:
+        """A try that failed."""
+        outcome = Outcome(mini_batch=answered[0], try_number=answered[1], failure=failure)
+        self._outcomes.append(outcome)
+
+    def say(self, message: FromWorker) -> None:
+        """Any other message."""
+        self._close_result()
+        self._messages.append((message, b""))
+
+    def take(self) -> list[tuple[FromWorker, Buffer]]:
+        """What there is to send."""
+        self._close_result()
+        messages, self._messages = self._messages, []
+        return messages
+
+    def _close_result(self) -> None:
+        if not self._outcomes:
+            return
+        message = Result(
+            worker=self._worker, incarnation=self._incarnation, outcomes=tuple(self._outcomes)
+        )
+        body = self._rows[0] if len(self._rows) == 1 else b"".join(self._rows)
+        self._messages.append((message, body))
+        self._outcomes.clear()
+        self._rows.clear()

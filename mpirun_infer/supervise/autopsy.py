@@ -1,0 +1,68 @@
+"""Why a runner died, and which mini-batch is to blame.
+
+Owns this judgement, as a function of what was seen.
+Touches: nothing.
+Never:   kills, restarts or counts (`supervise.supervisor`).
+"""
+
+import msgspec
+
+from mpirun_infer.model import FailureKind, MiniBatch
+from mpirun_infer.supervise.exit_status import blamed_line, exit_text
+from mpirun_infer.supervise.runner_process import PageView
+
+BLAMED_PHASES = ("load", "run", "format")
+STDERR_TOLD_BYTES = 4000
+"""Last part of standard error that goes into a failure's detail."""
+
+Try = tuple[MiniBatch, int]
+
+
+class Cause(msgspec.Struct, frozen=True):
+    """Why we killed it ourselves; nothing, when it died on its own."""
+
+    kind: FailureKind
+    error: str
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What is told of a death; `blamed` is the try that is charged, or None."""
+
+    blamed: Try | None
+    kind: FailureKind
+    error: str
+    where: str
+    detail: str
+
+
+def examine(
+    *,
+    handed: list[Try],
+    page: PageView | None,
+    status: int,
+    cause: Cause | None,
+    stderr_tail: bytes,
+    script_folder: str,
+) -> Finding:
+    """Judge a death.
+
+    `handed`: the tries that the runner had and did not answer, in order; only the first can have
+    been running. `page`: the last words of its state page; torn or silent, the first is blamed.
+    """
+    phase = page.phase if page is not None else "run"
+    started = page is None or (
+        bool(handed)
+        and page.phase in BLAMED_PHASES
+        and (page.mini_batch, page.try_number) == (handed[0][0].id, handed[0][1])
+    )
+    blamed = handed[0] if handed and (started or cause is not None) else None
+    kind = cause.kind if cause is not None else FailureKind.PROCESS_EXIT
+    error = cause.error if cause is not None else exit_text(status, phase)
+    tail = stderr_tail[-STDERR_TOLD_BYTES:].decode("utf-8", "replace")
+    return Finding(
+        blamed=blamed,
+        kind=kind,
+        error=error,
+        where=blamed_line(stderr_tail, script_folder),
+        detail=f"{error}\nlast lines of standard error:\n{tail}" if tail else error,
+    )

@@ -1,0 +1,471 @@
+"""One worker: its runner, replaced when it dies, with deadlines for everything it does.
+
+Owns: which mini-batches the runner has, which wait here (and can be taken back), and the way from
+a passed deadline to a dead tree and a fresh runner.
+Touches: processes, through the spawner; the clock is an argument (monotonic seconds).
+Never:   talks to the master (the role sends what `take()` returns); judges a death (`autopsy`);
+         believes a frame (`answers`).
+"""
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum, auto
+from typing import NamedTuple, Protocol
+
+from mpirun_infer.core.messages import FromWorker, Ready, Retired, Returned
+from mpirun_infer.model import Failure, FailureKind, RunnerPlan, Seat
+from mpirun_infer.supervise.answers import (
+    Answers,
+    read_answered,
+    read_failure,
+    read_result,
+    read_text,
+)
+from mpirun_infer.supervise.autopsy import Cause, Finding, Try, examine
+from mpirun_infer.supervise.deadlines import KillLadder, overdue
+from mpirun_infer.supervise.poller import Poller
+from mpirun_infer.supervise.runner_process import Frame, RunnerProcess
+from mpirun_infer.supervise.runner_setup import runner_argv, runner_environment, setup_frame
+from mpirun_infer.supervise.spawner import Exited, Spawner, SpawnFailed
+
+SHUTDOWN_TIMEOUT_S = 15.0
+GOING_TIMEOUT_S = 5.0
+"""For a runner that said that init() failed, to end by itself."""
+
+AHEAD_BELOW_S = 0.2
+"""Runs shorter than this are handed to the runner ahead of time: nobody needs to take them back."""
+
+STDERR_TAIL_BYTES = 64 << 10
+
+
+class State(Enum):
+    """Of the runner.
+
+    STARTING: import and init. READY: works or waits. DYING: stack dump, TERM, KILL. CLOSING: told
+    to leave. CLOSED: there is none and there will be none.
+    """
+
+    STARTING = auto()
+    READY = auto()
+    DYING = auto()
+    CLOSING = auto()
+    CLOSED = auto()
+
+
+class InitError(NamedTuple):
+    """What the runner told of its failed start."""
+
+    reason: str
+    detail: str
+    usage_error: bool
+
+
+class Desk(Protocol):
+    """Where a supervisor leaves what is not for the master; given by the role."""
+
+    def write(self, kind: str, process: int, data: bytes) -> None:
+        """Keep output; `kind` is stdout, stderr or error (full stacks)."""
+
+    def error_log(self, process: int) -> str:
+        """The file that `error` goes to, relative to the output folder."""
+
+    def working_folder(self, process: int) -> str:
+        """The private folder of a process; made by the zygote."""
+
+    def folders(self, process: int) -> dict[str, str]:
+        """What the runner must know of the run folder."""
+
+
+class Supervisor:
+    """See the module's docstring; the token of a process is its process number."""
+
+    def __init__(
+        self,
+        seat: Seat,
+        plan: RunnerPlan,
+        incarnation: int,
+        *,
+        processes: range,
+        spawner: Spawner,
+        poller: Poller,
+        desk: Desk,
+    ) -> None:
+        """`processes`: the numbers for this worker's processes, in the order of their use."""
+        self.seat = seat
+        self.state = State.CLOSED
+        self.process = -1
+        self.processes_started = 0
+        self._plan = plan
+        self._limits = plan.limits
+        self._incarnation = incarnation
+        self._numbers = processes
+        self._spawner = spawner
+        self._poller = poller
+        self._desk = desk
+        self._answers = Answers(seat.worker, incarnation)
+        self._runner: RunnerProcess | None = None
+        self._waiting: deque[Try] = deque()
+        self._sent: deque[Try] = deque()
+        self._run_s: float | None = None
+        self._stderr_tail = bytearray()
+        self._now = 0.0
+        self._moved_at = 0.0
+        self._init_deadline = 0.0
+        self._ladder = KillLadder(spawner, -1, plan.limits)
+        self._cause: Cause | None = None
+        self._init_error: InitError | None = None
+        self._was_ready = False
+        self._fruitless = 0
+
+    # ------------------------------------------------------------------ what the role asks
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs and nothing waits."""
+        return not self._sent and not self._waiting
+
+    @property
+    def wants_work(self) -> bool:
+        """Ready, and nothing is prefetched: the master's next message is urgent."""
+        return self.state is State.READY and len(self._sent) + len(self._waiting) <= 1
+
+    def running(self, now: float) -> tuple[int, int, str, float] | None:
+        """(worker, mini-batch, phase, seconds in it), or None when it does nothing."""
+        page = self._runner.page() if self._runner is not None else None
+        if page is None or page.phase == "idle":
+            return None
+        return (self.seat.worker, page.mini_batch, page.phase, max(0.0, now - page.since_s))
+
+    def take(self) -> list[tuple[FromWorker, bytes | memoryview]]:
+        """Messages for the master, in order, with their bodies."""
+        return self._answers.take()
+
+    # ------------------------------------------------------------------ what the role tells
+
+    def start(self, now: float) -> None:
+        """Ask for a runner, the first or the next one."""
+        self.process = self._numbers[self.processes_started]
+        self.processes_started += 1
+        self.state = State.STARTING
+        self._now = now
+        self._was_ready = False
+        self._ladder = KillLadder(self._spawner, self.process, self._limits)
+        self._cause = None
+        self._init_error = None
+        self._stderr_tail.clear()
+        self._init_deadline = now + self._limits.init_timeout_s
+        self._runner = RunnerProcess(
+            self._poller,
+            on_frames=self._on_frames,
+            on_output=self._on_output,
+            rows_bytes_max=self._limits.rows_bytes_max,
+        )
+        self._runner.spawn(
+            self._spawner,
+            self.process,
+            runner_argv(self._plan),
+            env=runner_environment(self._plan, self.seat, self.process, os.environ),
+            cwd=self._desk.working_folder(self.process),
+            cores=self.seat.cores,
+        )
+        self._runner.send(setup_frame(self._plan, self.process, self._desk.folders(self.process)))
+
+    def submit(self, tries: Sequence[Try]) -> None:
+        """Run these, in order, after what is here already."""
+        self._waiting.extend(tries)
+        if self.state is State.READY:
+            self._forward()
+        else:  # they crossed with the news that there is no runner
+            self._return_waiting(ready=False)
+
+    def revoke(self) -> None:
+        """Give back what the runner does not have yet; answered even when that is nothing."""
+        self._return_waiting(ready=self.state is State.READY)
+
+    def release(self, now: float, *, at_once: bool) -> None:
+        """No more work: let the runner call shutdown(), or kill it."""
+        if self.state in (State.CLOSED, State.CLOSING):
+            return
+        polite = self.state is State.READY and self.idle and not at_once
+        self.state = State.CLOSING
+        self._waiting.clear()
+        self._sent.clear()
+        if polite and self._runner is not None:
+            self._ladder.wait(now, SHUTDOWN_TIMEOUT_S)
+            self._runner.send({"type": "shutdown"})
+        else:
+            self._ladder.kill(now)
+
+    def check(self, now: float) -> None:
+        """Look at the deadlines; call it some 20 times a second."""
+        self._now = now
+        match self.state:
+            case State.STARTING:
+                if now > self._init_deadline:
+                    limit = f"{self._limits.init_timeout_s:g} s (init_timeout)"
+                    error = f"import and init() took longer than {limit}"
+                    self._expire(Cause(FailureKind.RUN_TIMEOUT, error))
+            case State.READY:
+                page = self._runner.page() if self._sent and self._runner is not None else None
+                if page is not None:
+                    late = overdue(self._sent[0], page, self._moved_at, now, self._limits)
+                    if late is not None:
+                        self._expire(late)
+            case State.DYING | State.CLOSING:
+                if self._ladder.climb(now):
+                    self._unkillable()
+            case State.CLOSED:
+                pass
+
+    def exited(self, event: Exited) -> None:
+        """The zygote says that the runner and its tree are gone."""
+        if self._runner is None:
+            return
+        self._take_frames()  # what it sent before it died still counts
+        self._runner.drain_output()
+        finding = self._examine(event.status)
+        self._drop_runner()
+        if self.state is State.CLOSING:
+            self.state = State.CLOSED
+        elif self._sent or self._was_ready:
+            self._died_at_work(finding)
+        else:
+            self._died_at_start(finding)
+
+    def spawn_failed(self, event: SpawnFailed) -> None:
+        """There is no process."""
+        self._drop_runner()
+        if self.state is State.CLOSING:
+            self.state = State.CLOSED
+            return
+        reason = f"cannot start {self._plan.python}: {event.error}"
+        self._try_again(reason, "", usage_error=False)
+
+    def abandon(self) -> None:
+        """The zygote is gone, and with it every runner: nothing can be started any more."""
+        self._drop_runner()
+        self.state = State.CLOSED
+        self._waiting.clear()
+        self._sent.clear()
+
+    # ------------------------------------------------------------------ deaths
+
+    def _examine(self, status: int) -> Finding:
+        return examine(
+            handed=list(self._sent),
+            page=self._runner.page() if self._runner is not None else None,
+            status=status,
+            cause=self._cause,
+            stderr_tail=bytes(self._stderr_tail),
+            script_folder=os.path.dirname(self._plan.script),
+        )
+
+    def _died_at_work(self, finding: Finding) -> None:
+        self._charge(finding)
+        self._waiting.extendleft(reversed(self._sent))
+        self._sent.clear()
+        self._return_waiting(ready=False)
+        if finding.blamed is None:
+            reason = f"its process died between mini-batches: {finding.error}"
+            self._try_again(reason, finding.detail, usage_error=False)
+        else:
+            self.start(self._now)
+
+    def _died_at_start(self, finding: Finding) -> None:
+        told = self._init_error
+        if told is not None:
+            self._try_again(told.reason, told.detail, usage_error=told.usage_error)
+        else:
+            where = f", {finding.where}" if finding.where else ""
+            self._try_again(f"{finding.error}{where}", finding.detail, usage_error=False)
+
+    def _try_again(self, reason: str, detail: str, *, usage_error: bool) -> None:
+        """A fresh runner, unless too many in a row came to nothing."""
+        self._fruitless += 1
+        text = f"process {self.process}: {reason}\n{detail}\n"
+        self._desk.write("error", self.process, text.encode("utf-8", "replace"))
+        if usage_error or self._fruitless >= self._limits.init_tries_max:
+            self.state = State.CLOSED
+            log = self._desk.error_log(self.process)
+            self._retire(f"{reason}; log {log}", f"{reason}\n{detail}", usage_error=usage_error)
+        else:
+            self.start(self._now)
+
+    def _charge(self, finding: Finding) -> None:
+        """The blamed try failed; what else the runner had goes back uncharged."""
+        if finding.blamed is None:
+            return
+        mini_batch, try_number = self._sent.popleft()
+        failure = Failure(
+            kind=finding.kind,
+            error=finding.error,
+            where=finding.where,
+            process=self.process,
+            node=self.seat.node,
+            log=self._desk.error_log(self.process),
+            detail=finding.detail,
+        )
+        self._keep_stack((mini_batch.id, try_number), failure)
+        self._answers.failed((mini_batch.id, try_number), failure)
+
+    def _retire(self, reason: str, detail: str, *, usage_error: bool) -> None:
+        self._answers.say(
+            Retired(
+                worker=self.seat.worker,
+                incarnation=self._incarnation,
+                reason=reason,
+                detail=detail,
+                usage_error=usage_error,
+            )
+        )
+
+    def _return_waiting(self, *, ready: bool) -> None:
+        back = tuple(mini_batch.id for mini_batch, _ in self._waiting)
+        self._waiting.clear()
+        self._answers.say(
+            Returned(
+                worker=self.seat.worker,
+                incarnation=self._incarnation,
+                mini_batches=back,
+                ready=ready,
+            )
+        )
+
+    def _drop_runner(self) -> None:
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+    def _expire(self, cause: Cause) -> None:
+        """A deadline passed: ask for a stack dump, then climb."""
+        self._cause = cause
+        self.state = State.DYING
+        self._ladder.dump(self._now)
+
+    def _unkillable(self) -> None:
+        """It stays, stuck in the kernel: this worker is lost, the run is not."""
+        closing = self.state is State.CLOSING
+        self.state = State.CLOSED
+        reason = (
+            f"process {self.process} on {self.seat.node} cannot be killed (stuck in the kernel, "
+            "perhaps in a GPU driver or a file system); the node needs a look"
+        )
+        self._cause = self._cause or Cause(FailureKind.PROCESS_EXIT, reason)
+        finding = self._examine(0)
+        self._drop_runner()
+        if not closing:
+            self._charge(finding)
+            self._retire(reason, finding.detail, usage_error=False)
+
+    # ------------------------------------------------------------------ the runner speaks
+
+    def _on_frames(self) -> None:
+        self._take_frames()
+        if self.state is State.READY:
+            self._forward()
+        runner = self._runner
+        if runner is None or self.state not in (State.READY, State.STARTING):
+            return
+        if runner.damage or (not runner.connected and self._init_error is None):
+            # At the end of a connection it is most likely dead already; the zygote will tell how.
+            if runner.damage:
+                error = (
+                    f"the runner's connection broke ({runner.damage}): does the script write to "
+                    "descriptors that it did not open?"
+                )
+                self._cause = Cause(FailureKind.PROCESS_EXIT, error)
+            self.state = State.DYING
+            self._ladder.kill(self._now)
+
+    def _take_frames(self) -> None:
+        if self._runner is None:
+            return
+        for frame in self._runner.frames():
+            try:
+                self._frame(frame)
+            except (KeyError, TypeError, ValueError) as error:
+                self._runner.damage = f"a frame that makes no sense: {error!r}"
+                return
+
+    def _frame(self, frame: Frame) -> None:
+        header, body = frame
+        match header["type"]:
+            case "result":
+                answered = self._answered(header)
+                result, rows = read_result(header, memoryview(body), self.process)
+                self._run_s = ((self._run_s or result.run_s) + result.run_s) / 2
+                self._answers.succeeded(answered, result, rows)
+            case "failed":
+                answered = self._answered(header)
+                log = self._desk.error_log(self.process)
+                failure = read_failure(header, self.process, self.seat.node, log)
+                self._keep_stack(answered, failure)
+                self._answers.failed(answered, failure)
+            case "ready":
+                self._ready(float(str(header["init_s"])))
+            case "init_failed":
+                where = read_text(header, "where")
+                self._init_error = InitError(
+                    read_text(header, "error") + (f", {where}" if where else ""),
+                    read_text(header, "detail"),
+                    bool(header["usage_error"]),
+                )
+                self._init_deadline = self._now + GOING_TIMEOUT_S
+            case "goodbye":
+                if header["error"]:
+                    text = f"shutdown() failed: {read_text(header, 'error')}\n"
+                    self._desk.write("error", self.process, text.encode())
+            case "hello":
+                pass
+            case other:
+                raise ValueError(f"type {other!r}")
+
+    def _ready(self, init_s: float) -> None:
+        if self.state is not State.STARTING:
+            raise ValueError("ready")
+        self.state = State.READY
+        self._was_ready = True
+        self._answers.say(
+            Ready(worker=self.seat.worker, incarnation=self._incarnation, init_s=init_s)
+        )
+
+    def _answered(self, header: dict[str, object]) -> tuple[int, int]:
+        """The try that a frame answers: it must be the one that was sent first."""
+        answered = read_answered(header)
+        if not self._sent or answered != (self._sent[0][0].id, self._sent[0][1]):
+            raise ValueError(f"mini_batch {answered[0]}, try {answered[1]}")
+        self._sent.popleft()
+        self._moved_at = self._now
+        self._fruitless = 0
+        return answered
+
+    def _forward(self) -> None:
+        """Give the runner what it may have: the next one, or all when runs are short."""
+        ahead = self._run_s is not None and self._run_s < AHEAD_BELOW_S
+        count = len(self._waiting) if ahead else min(len(self._waiting), 1 - len(self._sent))
+        if count <= 0 or self._runner is None:
+            return
+        if not self._sent:
+            self._moved_at = self._now
+        tries = [self._waiting.popleft() for _ in range(count)]
+        self._sent.extend(tries)
+        self._runner.send(
+            {
+                "type": "run",
+                "tries": [[m.id, number, m.first_item, m.items] for m, number in tries],
+            },
+            b"\0".join(path for m, _ in tries for path in m.paths),
+        )
+
+    # ------------------------------------------------------------------ logs
+
+    def _on_output(self, name: str, data: bytes) -> None:
+        if name == "stderr":
+            self._stderr_tail += data
+            del self._stderr_tail[:-STDERR_TAIL_BYTES]
+        self._desk.write(name, self.process, data)
+
+    def _keep_stack(self, answered: tuple[int, int], failure: Failure) -> None:
+        head = f"mini-batch {answered[0]}, try {answered[1]}: {failure.kind.value}: {failure.error}"
+        self._desk.write("error", self.process, f"{head}\n{failure.detail}\n\n".encode())
