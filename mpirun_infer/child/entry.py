@@ -12,6 +12,7 @@ import inspect
 import os
 import sys
 import types
+from typing import Any
 
 OPTIONAL = ("init", "shutdown")
 VARIADIC = 0x04  # CO_VARARGS
@@ -25,12 +26,15 @@ class UsageError(Exception):
     """Raised when the script can never work as it is; another process would not help."""
 
 
-class MiniBatch(list):
+class MiniBatch(list):  # type: ignore[type-arg]
     """What run() gets: absolute paths, and which mini-batch they are.
 
     Attributes:
         task_id, minibatch_index: 0-based number of the mini-batch.
     """
+
+    task_id: int
+    minibatch_index: int
 
     def __reduce__(self):
         return list, (list(self),)
@@ -67,8 +71,9 @@ class EntryScript:
         self.script = script
         self.name = os.path.basename(script)
         self._module_name = module_name
-        self.init = self.shutdown = None
-        self._run = None
+        self.init: Any = None
+        self.shutdown: Any = None
+        self._run: Any = None
         self._wants_context = False
 
     def load(self):
@@ -85,7 +90,7 @@ class EntryScript:
         self._wants_context = wants_context(self._run, self.name)
 
     def run(self, paths, index):
-        """Call run(); what it returns or raises is the user's."""
+        """What the script makes of a mini-batch; it may raise anything."""
         mini_batch = MiniBatch(paths)
         mini_batch.task_id = mini_batch.minibatch_index = index
         if self._wants_context:

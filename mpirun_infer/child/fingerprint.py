@@ -11,6 +11,7 @@ Other files do not count: scripts write logs, tables and images beside themselve
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import stat
 
@@ -30,11 +31,7 @@ def source_hash(script, source_directory):
     _add_file(digest, b"", os.fsencode(script))
     if source_directory:
         root = os.fsencode(source_directory)
-        count = 0
-        for relative, path in _walk(root, b""):
-            if count == FILES_MAX:
-                break
-            count += 1
+        for relative, path in itertools.islice(_walk(root, b""), FILES_MAX):
             _add_file(digest, relative, path)
     return digest.hexdigest()
 

@@ -41,7 +41,8 @@ def to_csv_options(script, job_options):
         for name in changes:
             if name in TO_CSV_REFUSED:
                 raise SettingsError(
-                    "%s: to_csv option %s cannot be used: rows go to one UTF-8 file" % (source, name)
+                    "%s: to_csv option %s cannot be used: rows go to one UTF-8 file"
+                    % (source, name)
                 )
         options.update(changes)
     return options
@@ -111,7 +112,7 @@ class RowFormat:
                 texts = map(_escaped, texts)
             if self._with_source:
                 sources = _sources(paths, first_item, mini_batch, count)
-                texts = map("".join, zip(sources, texts))
+                texts = map("".join, zip(sources, texts))  # noqa: B905 Python 3.8
             rows = Rows(count, b"", _utf8("\n".join(texts) + "\n"))
         if len(rows.body) + len(rows.header) > self._body_bytes_max:
             raise BadReturnError(
@@ -131,7 +132,7 @@ class RowFormat:
         if self._with_source:
             records = self._records(body, count)
             sources = _sources(paths, first_item, mini_batch, count)
-            body = "".join(map("".join, zip(sources, records)))
+            body = "".join(map("".join, zip(sources, records)))  # noqa: B905 Python 3.8
             header = header and "path\titem\tmini_batch\t" + header
         return Rows(count, _utf8(header), _utf8(body))
 

@@ -18,9 +18,11 @@ import fcntl
 import importlib.util
 import mmap
 import os
+import signal
 import sys
 from os import getpid, readv
 from time import perf_counter
+from typing import Any
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 READ_BYTES = 256 << 10
@@ -38,7 +40,8 @@ def load(name, file_name=None):
     if private not in sys.modules:
         path = os.path.join(FOLDER, file_name or name + ".py")
         spec = importlib.util.spec_from_file_location(private, path)
-        assert spec is not None and spec.loader is not None
+        assert spec is not None
+        assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[private] = module
         spec.loader.exec_module(module)
@@ -56,8 +59,8 @@ class Runner:
         os.close(page_fd)
         self._reader = self._wire.FrameReader(REQUEST_BYTES_MAX)
         self._buffer = bytearray(READ_BYTES)
-        self._entry = None
-        self._format = None
+        self._entry: Any = None
+        self._format: Any = None
         self._perf_counter = perf_counter
 
     # ------------------------------------------------------------------ frames
@@ -288,11 +291,9 @@ def private(fd):
 
 def watch_stacks():
     """A dump on standard error at a crash, and whenever the rank asks for one."""
-    from _signal import SIGRTMIN
-
     fd = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, 100)
     faulthandler.enable(fd, all_threads=True)
-    faulthandler.register(SIGRTMIN + DUMP_SIGNAL_OFFSET, fd, all_threads=True, chain=False)
+    faulthandler.register(signal.SIGRTMIN + DUMP_SIGNAL_OFFSET, fd, all_threads=True, chain=False)
 
 
 def leave_no_name():
@@ -305,7 +306,8 @@ def main():
     fd, page_fd = private(int(sys.argv[1])), private(int(sys.argv[2]))
     leave_no_name()
     watch_stacks()
-    for stream in (sys.stdout, sys.stderr):
+    streams: list[Any] = [sys.stdout, sys.stderr]
+    for stream in streams:
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     # A child that the script forks (a multiprocessing pool) must not keep the connection open.
     os.register_at_fork(after_in_child=lambda: os.close(fd))
@@ -314,7 +316,7 @@ def main():
         status = Runner(fd, page_fd).serve()
     except BaseException as error:
         failure = load("failure")
-        print("mpirun_infer runner: the connection broke: " + failure.detail(error), file=sys.stderr)
+        print("mpirun_infer: the runner cannot go on: " + failure.detail(error), file=sys.stderr)
         status = UNUSABLE_STATUS
     flush()
     if status != 0:

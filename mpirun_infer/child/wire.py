@@ -16,6 +16,7 @@ import os
 import struct
 import time
 from collections import deque
+from typing import Any
 
 MAGIC = b"MIF1"
 HEAD = struct.Struct("<4sIQ")
@@ -71,10 +72,10 @@ class FrameReader:
 
     def __init__(self, body_bytes_max):
         self._body_bytes_max = body_bytes_max
-        self._frames = deque()
+        self._frames: deque[Any] = deque()
         self._start = bytearray()  # the head and JSON of a frame that is not here as a whole
         self._header = {}
-        self._body = None  # the body that is being filled, of its final size
+        self._body: Any = None  # the body that is being filled, of its final size
         self._filled = 0
         self._error = None
 
@@ -82,7 +83,7 @@ class FrameReader:
         """Take what came."""
         view = memoryview(data)
         try:
-            while len(view) and self._error is None:
+            while view and self._error is None:
                 view = self._fill_body(view) if self._body is not None else self._begin(view)
         except WireError as error:
             self._error = error

@@ -94,7 +94,7 @@ def live_processes():
 
 def with_descendants(seeds, processes):
     """The seeds and all that descend from them."""
-    children = {}
+    children: dict[int, list[int]] = {}
     for pid, (_, parent, _, _) in processes.items():
         children.setdefault(parent, []).append(pid)
     found = set()
@@ -210,7 +210,7 @@ class Zygote:
         self._socket = socket.socket(fileno=fd)
         self._socket.setblocking(False)
         self._runners = {}  # by token
-        self._events = deque()
+        self._events: deque[bytes] = deque()
         self._identity = os.urandom(8).hex()
         self._leaving = False
         self._wakeup_fd, wakeup_write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -282,7 +282,7 @@ class Zygote:
 
     def _read_requests(self):
         while True:
-            fds = []
+            fds: list[int] = []
             try:
                 data, ancillary, flags, _ = self._socket.recvmsg(
                     DATAGRAM_BYTES_MAX,
@@ -382,9 +382,7 @@ class Zygote:
             pass
         except OSError:
             self._leaving = True
-        self._poll.modify(
-            self._socket, select.POLLIN | (select.POLLOUT if self._events else 0)
-        )
+        self._poll.modify(self._socket, select.POLLIN | (select.POLLOUT if self._events else 0))
 
     # ------------------------------------------------------------------ deaths and sweeps
 
@@ -448,12 +446,12 @@ class Zygote:
         for pid, (state, parent, session, started_at) in processes.items():
             if pid in runner_pids or pid == self._pid or state == b"Z":
                 continue
-            if started_at < runner.started_at or session in sessions:
+            if session in sessions:
                 continue
             if (
                 session == runner.pid
                 or (alone and parent == self._pid)
-                or runner.marker in environment_of(pid)
+                or (started_at >= runner.started_at and runner.marker in environment_of(pid))
             ):
                 seeds.add(pid)
         return seeds

@@ -14,13 +14,14 @@ What a resume finds decides what happens:
 
 import os
 import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from mpirun_infer.errors import InferError, ResumeError, StorageError
 from mpirun_infer.inputs import listing, manifest
+from mpirun_infer.inputs.known import Known
 from mpirun_infer.inputs.manifest import ManifestReading, ManifestWriter, Totals, UnusableItem
 from mpirun_infer.model import MiniBatch
 
@@ -236,19 +237,19 @@ class Lister:
 
     def _list(self) -> Totals:
         writer = self._expect_writer()
-        known = _Known(None, 0)
+        known = Known(None, 0)
         if self._kept is not None and self._kept_bytes:
             reading = manifest.read(self._kept, end_bytes=self._kept_bytes)
             self._queue_kept(reading)
             self._next_id, self._next_item = reading.mini_batches, reading.items
             self._unusable_count = reading.unusable
-            known = _Known(self._kept, self._kept_bytes)
+            known = Known(self._kept, self._kept_bytes)
         for index, (name, path) in enumerate(self._inputs):
             self._list_input(index, name, path, known)
         writer.write(manifest.encode_end(self._next_id, self._next_item, self._unusable_count))
         return Totals(self._next_id, self._next_item, self._unusable_count, writer.bytes_written)
 
-    def _list_input(self, index: int, name: str, path: str, known: "_Known") -> None:
+    def _list_input(self, index: int, name: str, path: str, known: Known) -> None:
         pending: list[bytes] = []
         size = self._size
         for chunk in listing.list_chunks(name, path, exclude=self._exclude):
@@ -327,75 +328,3 @@ def _end_line_bytes(reading: ManifestReading) -> int:
     if reading.totals is None:
         return 0
     return len(manifest.encode_end(reading.mini_batches, reading.items, reading.unusable))
-
-
-class _Known:
-    """What an earlier manifest holds, asked in the order of a new listing.
-
-    As long as the new listing says the same in the same order nothing is remembered. From the first
-    difference on, the rest of the earlier items is held in memory.
-    """
-
-    def __init__(self, path: str | None, end_bytes: int) -> None:
-        self._found = self._entries(path, end_bytes, unusable=False)
-        self._lost = self._entries(path, end_bytes, unusable=True)
-        self._next_found = next(self._found, None)
-        self._next_lost = next(self._lost, None)
-        self._found_rest: Counter[tuple[int, bytes]] | None = None
-        self._lost_rest: Counter[tuple[int, bytes]] | None = None
-
-    @staticmethod
-    def _entries(
-        path: str | None, end_bytes: int, *, unusable: bool
-    ) -> Iterator[tuple[int, bytes]]:
-        if path is None:
-            return
-        for entry in manifest.read(path, end_bytes=end_bytes):
-            if isinstance(entry, UnusableItem):
-                if unusable:
-                    yield (entry.input_index, entry.path)
-            elif not unusable:
-                for item in entry.paths:
-                    yield (entry.input_index, item)
-
-    def new_of(self, index: int, paths: list[bytes]) -> list[bytes]:
-        """Those that the earlier manifest does not hold."""
-        if self._next_found is None and self._found_rest is None:
-            return paths
-        return [path for path in paths if not self._has(index, path)]
-
-    def _has(self, index: int, path: bytes) -> bool:
-        key = (index, path)
-        if self._found_rest is None:
-            if key == self._next_found:
-                self._next_found = next(self._found, None)
-                return True
-            if self._next_found is None:
-                return False
-            self._found_rest = Counter(self._found)
-            self._found_rest[self._next_found] += 1
-            self._next_found = None
-        return _struck_off(self._found_rest, key)
-
-    def has_unusable(self, index: int, path: bytes) -> bool:
-        """Whether the earlier manifest holds it as unusable."""
-        key = (index, path)
-        if self._lost_rest is None:
-            if key == self._next_lost:
-                self._next_lost = next(self._lost, None)
-                return True
-            if self._next_lost is None:
-                return False
-            self._lost_rest = Counter(self._lost)
-            self._lost_rest[self._next_lost] += 1
-            self._next_lost = None
-        return _struck_off(self._lost_rest, key)
-
-
-def _struck_off(rest: Counter[tuple[int, bytes]], key: tuple[int, bytes]) -> bool:
-    left = rest.get(key, 0)
-    if left > 1:
-        rest[key] = left - 1
-    elif left:
-        del rest[key]
-    return left > 0

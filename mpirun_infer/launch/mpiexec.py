@@ -81,22 +81,13 @@ def argv(launcher: Launcher, ranks: int, command: Sequence[str]) -> list[str]:
     """The command line that starts `command` as that many ranks.
 
     Placement is ours (`core.seats`), so the launcher must not bind; it must not refuse more ranks
-    than cores either. On one host the probing for fast networks, a second long, is left out.
+    than cores either.
     """
     line = [launcher.path]
     if launcher.family == "openmpi":
         if os.geteuid() == 0:
             line.append("--allow-run-as-root")
         line += ["--bind-to", "none", "--map-by", ":OVERSUBSCRIBE"]
-        if launcher.major >= 5 and on_one_host(os.environ):
-            line += ["--mca", "btl", "^uct,ofi", "--mca", "mtl", "^ofi"]
     elif launcher.family == "mpich":
         line += ["-bind-to", "none"]
     return [*line, "-n", str(ranks), *command]
-
-
-def on_one_host(environ: Mapping[str, str]) -> bool:
-    """Whether no allocation of several nodes and no host file is in sight."""
-    nodes = environ.get("SLURM_JOB_NUM_NODES") or environ.get("SLURM_NNODES") or "1"
-    others = ("PBS_NODEFILE", "LSB_HOSTS", "PE_HOSTFILE")
-    return nodes == "1" and not any(name in environ for name in others)

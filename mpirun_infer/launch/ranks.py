@@ -59,7 +59,7 @@ class Ranks:
         self._folder = folder
         self._order = order
         self._stops = stops
-        self._file = os.path.join(folder.control_dir, f"launch.{os.getpid()}.json")
+        self._file = folder.launch_file(order.launch)
         self._line = [*line, self._file]
         self._tails = {"stdout": bytearray(), "stderr": bytearray()}
         self._verdict: RankVerdict | None = None

@@ -60,7 +60,8 @@ def run(job: JobConfig, options: RunOptions) -> int:
             follower,
             restarts_max=job.max_restarts,
         )
-        status = follower.finish()
+        # Without news of this launch the old summary would only confuse.
+        status = follower.finish() if follower.has_news or outcome.exit_code == 0 else None
     if outcome.reason and (status is None or status.reason != outcome.reason):
         click.echo(f"mpirun-infer: {outcome.reason}", err=True)
     return outcome.exit_code

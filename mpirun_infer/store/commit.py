@@ -13,14 +13,10 @@ committed end and the write is tried again until `storage_wait_s` is over. Any o
 end.
 """
 
-import contextlib
-import errno
-import os
 import threading
 import time
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import msgspec
@@ -28,12 +24,11 @@ import msgspec
 from mpirun_infer.core.records import Committed, Dispatched, Header, Opened, Record, Segment
 from mpirun_infer.errors import InferError, StorageError
 from mpirun_infer.store import journal
-from mpirun_infer.store.disk import Buffer, Disk
+from mpirun_infer.store.disk import Buffer, Disk, length_of
 from mpirun_infer.store.lock import BEAT_S, Lock
+from mpirun_infer.store.own_file import OwnFile, broken, no_space_text
 from mpirun_infer.store.run_folder import RunFolder
-
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
-_BUFFERS_MAX = 1000  # IOV_MAX is 1024
+from mpirun_infer.store.sums import check_sums
 
 
 class CommitLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,11 +77,11 @@ class Committer:
         self._disk = disk or Disk()
         self._limits = limits or CommitLimits()
 
-        self._rows_fd = -1
-        self._journal_fd = -1
-        self._rows_end = 0  # durable
-        self._journal_end = 0
-        self._next_seq = 1
+        self._rows: OwnFile | None = None
+        self._journal: OwnFile | None = None
+        self._next_seq = 1  # durable, as is _rows_end
+        self._rows_end = 0
+        self._waiting_for_space = False
         self._beat_at = time.monotonic()
 
         # Shared with the thread, under _changed.
@@ -143,24 +138,26 @@ class Committer:
         return self
 
     def _create(self, opened: Opened) -> None:
-        epoch = opened.epoch
-        path = self._folder.segment(epoch)
+        path = self._folder.segment(opened.epoch)
         try:
-            self._rows_fd = self._disk.create(path)
-            path = self._folder.journal_segment(epoch)
-            self._journal_fd = self._disk.create(path)
+            self._rows = self._own_file(path)
+            path = self._folder.journal_segment(opened.epoch)
+            self._journal = self._own_file(path)
             if self._strict:
                 self._disk.fsync_folder(self._folder.output)
                 self._disk.fsync_folder(self._folder.journal_dir)
         except FileExistsError as error:
             raise StorageError(
-                f"{path}: is there already, though epoch {epoch} has only begun; another master "
-                "may have taken over: run the same command again"
+                f"{path}: is there already, though epoch {opened.epoch} has only begun; another "
+                "master may have taken over: run the same command again"
             ) from error
         except OSError as error:
-            raise self._broken(path, error) from error
+            raise broken(path, error) from error
         self._write_records((opened,))
         self._expect_ours()
+
+    def _own_file(self, path: str) -> OwnFile:
+        return OwnFile(path, self._disk, strict=self._strict, wait_for_space=self._wait_for_space)
 
     # ------------------------------------------------------------------ for the caller
 
@@ -185,7 +182,7 @@ class Committer:
 
     def submit(self, records: Sequence[Record], rows: Sequence[Buffer] = ()) -> None:
         """Queue records and the rows they name, whose bytes follow each other in `rows`."""
-        row_bytes = sum(_length(buffer) for buffer in rows)
+        row_bytes = sum(length_of(buffer) for buffer in rows)
         end = self._submitted_end
         advisory = True
         for record in records:
@@ -247,12 +244,9 @@ class Committer:
         self._close_files()
 
     def _close_files(self) -> None:
-        # Everything that counts was synced: an error at close has nothing left to tell.
-        for fd in (self._rows_fd, self._journal_fd):
-            if fd >= 0:
-                with contextlib.suppress(OSError):
-                    os.close(fd)
-        self._rows_fd = self._journal_fd = -1
+        for file in (self._rows, self._journal):
+            if file is not None:
+                file.close()
 
     # ------------------------------------------------------------------ the thread
 
@@ -314,167 +308,54 @@ class Committer:
         self._expect_ours()
         rows = [row for batch in group for row in batch.rows if len(row)]
         records = [record for batch in group for record in batch.records]
-        if rows:
-            _check_sums(records, rows)
-            path = self._folder.segment(self._lock.epoch)
-            self._write(path, self._rows_fd, rows, self._rows_end)
-            self._sync(path, self._rows_fd)
+        if rows and self._rows is not None:
+            check_sums(records, rows)
+            self._rows.append(rows)
         if self._sync_manifest is not None and self._strict:
             try:
                 self._sync_manifest()
             except OSError as error:
-                raise self._broken(self._folder.manifest_dir, error) from error
+                raise broken(self._folder.manifest_dir, error) from error
         self._write_records(records)
         with self._changed:
             self._rows_end += sum(batch.row_bytes for batch in group)
+        if self._waiting_for_space:
+            self._waiting_for_space = False
+            self._notice("info", "storage: there is space again, going on")
 
     def _write_records(self, records: Sequence[Record]) -> None:
         """The group's lines; in strict mode the first one says that all before it were synced."""
-        path = self._folder.journal_segment(self._lock.epoch)
         seq = self._next_seq
         synced = seq - 1 if self._strict and seq > 1 else None
         lines = [journal.encode(seq, records[0], synced=synced)]
         lines += [
             journal.encode(number, record) for number, record in enumerate(records[1:], seq + 1)
         ]
-        data = b"".join(lines)
-        self._write(path, self._journal_fd, [data], self._journal_end)
-        self._sync(path, self._journal_fd)
-        self._journal_end += len(data)
+        if self._journal is None:
+            raise InferError("the committer has no journal")
+        self._journal.append([b"".join(lines)])
         with self._changed:
             self._next_seq += len(records)
 
-    def _sync(self, path: str, fd: int) -> None:
-        if not self._strict:
-            return
-        try:
-            self._disk.fdatasync(fd)
-        except OSError as error:
-            # The kernel may have dropped the pages: a second try would succeed and prove nothing.
-            raise self._broken(path, error) from error
-
-    def _write(self, path: str, fd: int, buffers: Sequence[Buffer], offset: int) -> None:
-        """All of it; waits for space."""
-        wanted = sum(_length(buffer) for buffer in buffers)
-        began: float | None = None
-        while True:
-            try:
-                self._write_once(fd, buffers, offset)
-            except OSError as error:
-                if error.errno not in _NO_SPACE:
-                    raise self._broken(path, error) from error
-                if began is None:
-                    began = time.monotonic()
-                    self._notice("warning", f"{self._no_space(error, wanted)}; waiting")
-                self._cut_back(path, fd, offset)
-                self._wait_for_space(began, error, wanted)
-            else:
-                if began is not None:
-                    self._notice("info", "storage: there is space again, going on")
-                return
-
-    def _write_once(self, fd: int, buffers: Sequence[Buffer], offset: int) -> None:
-        for start in range(0, len(buffers), _BUFFERS_MAX):
-            rest = [memoryview(buffer) for buffer in buffers[start : start + _BUFFERS_MAX]]
-            while rest:
-                written = self._disk.pwritev(fd, rest, offset)
-                offset += written
-                while rest and written >= rest[0].nbytes:
-                    written -= rest.pop(0).nbytes
-                if written:
-                    rest[0] = rest[0].cast("B")[written:]
-
-    def _cut_back(self, path: str, fd: int, offset: int) -> None:
-        try:
-            self._disk.truncate(fd, offset)
-        except OSError as error:
-            raise self._broken(path, error) from error
-
     def _wait_for_space(self, began: float, error: OSError, wanted: int) -> None:
         """Until the next try; StorageError when the time is over or another master rules."""
-        until = time.monotonic() + self._limits.space_look_s
-        with self._changed:
-            while not self._abandoned and (left := until - time.monotonic()) > 0:
-                self._changed.wait(left)
-        self._beat()
-        self._expect_ours()
         waited_s = time.monotonic() - began
+        text = no_space_text(self._folder.output, error, wanted)
         if waited_s >= self._storage_wait_s or self._abandoned:
             raise StorageError(
-                f"{self._no_space(error, wanted)} after {waited_s:.0f} s; free some, run the same "
-                "command again"
+                f"{text} after {waited_s:.0f} s; free some, run the same command again"
             ) from error
-
-    def _no_space(self, error: OSError, wanted: int) -> str:
-        place = self._folder.output
-        while not os.path.ismount(place) and place != os.path.dirname(place):
-            place = os.path.dirname(place)
-        what = "quota is used up" if error.errno == errno.EDQUOT else "no space left"
-        try:
-            facts = os.statvfs(self._folder.output)
-            free = _size(facts.f_bavail * facts.f_frsize)
-        except OSError:
-            free = "unknown"
-        return f"storage: {what} on {place} ({free} free, {_size(wanted)} wanted)"
-
-    def _broken(self, path: str, error: OSError) -> StorageError:
-        return StorageError(
-            f"storage: {path}: {error.strerror or error}; what was committed is kept: run the same "
-            "command again when the file system is well"
-        )
+        if not self._waiting_for_space:
+            self._waiting_for_space = True
+            self._notice("warning", f"{text}; waiting for up to {self._storage_wait_s:.0f} s")
+        with self._changed:
+            self._changed.wait_for(lambda: self._abandoned, self._limits.space_look_s)
+        self._beat()
+        self._expect_ours()
 
     def _expect_ours(self) -> None:
         if self._lock.superseded():
             raise StorageError(
                 f"{self._folder.output}: another master took over (epoch {self._lock.epoch + 1} "
                 "has begun, or the folder was moved); this one stops and changes nothing more"
-            )
-
-
-def _length(buffer: Buffer) -> int:
-    return buffer.nbytes if isinstance(buffer, memoryview) else len(buffer)
-
-
-def _size(count: int) -> str:
-    """`0 bytes`, `8 MB`."""
-    for unit, factor in (("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10)):
-        if count >= factor:
-            return f"{count / factor:.0f} {unit}"
-    return f"{count} bytes"
-
-
-def _pieces(rows: Sequence[Buffer], lengths: Sequence[int]) -> Iterator[Iterator[memoryview]]:
-    """The bytes of each length in turn, across the borders of the buffers.
-
-    Each piece must be used up before the next one is asked for.
-    """
-    buffers = iter(rows)
-    rest = memoryview(b"")
-
-    def piece(length: int) -> Iterator[memoryview]:
-        nonlocal rest
-        while length:
-            if not rest.nbytes:
-                rest = memoryview(next(buffers)).cast("B")
-            part, rest = rest[:length], rest[length:]
-            length -= part.nbytes
-            yield part
-
-    for length in lengths:
-        yield piece(length)
-
-
-def _check_sums(records: Sequence[Record], rows: Sequence[Buffer]) -> None:
-    """The rows are those that the runner summed: nothing was mixed up on the way."""
-    named = [r for r in records if isinstance(r, Committed | Header) and r.length]
-    pieces = _pieces(rows, [record.length for record in named])
-    for record, piece in zip(named, pieces, strict=True):
-        crc = 0
-        for part in piece:
-            crc = zlib.crc32(part, crc)
-        if crc != record.crc:
-            what = f"mini-batch {record.mini_batch}" if isinstance(record, Committed) else "header"
-            raise InferError(
-                f"rows of {what} do not match the checksum made in the runner ({crc:08x} instead "
-                f"of {record.crc:08x}): nothing of them was committed"
             )

@@ -12,6 +12,11 @@ from collections.abc import Sequence
 Buffer = bytes | bytearray | memoryview
 
 
+def length_of(buffer: Buffer) -> int:
+    """In bytes, whatever the items of a memoryview are."""
+    return buffer.nbytes if isinstance(buffer, memoryview) else len(buffer)
+
+
 class Disk:
     """The real one."""
 

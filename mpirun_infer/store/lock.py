@@ -16,7 +16,6 @@ Whether the holder of the newest epoch lives:
 import contextlib
 import errno
 import os
-import socket
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -24,6 +23,7 @@ from typing import Protocol
 import msgspec
 
 from mpirun_infer.errors import HeldError, UsageError
+from mpirun_infer.store.host import HostFacts, host_facts, pid_start
 
 OBSERVE_S = 30.0
 BEAT_S = 2.0
@@ -38,17 +38,6 @@ class LockPlace(Protocol):
 
     output: str
     lock_dir: str
-
-
-class HostFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What tells this process from all others."""
-
-    host: str
-    boot_id: str
-    pid_namespace: str
-    pid: int
-    pid_start: int
-    slurm_job_id: str
 
 
 class _LockFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,42 +65,6 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     released: bool
     alive: bool | None
     seen_s: float = 0.0
-
-
-def host_facts() -> HostFacts:
-    """Of the calling process."""
-    pid = os.getpid()
-    return HostFacts(
-        host=socket.gethostname(),
-        boot_id=_text("/proc/sys/kernel/random/boot_id"),
-        pid_namespace=_pid_namespace(),
-        pid=pid,
-        pid_start=_pid_start(pid) or 0,
-        slurm_job_id=os.environ.get("SLURM_JOB_ID", ""),
-    )
-
-
-def _text(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
-    except OSError:
-        return ""
-
-
-def _pid_namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
-def _pid_start(pid: int) -> int | None:
-    """Start time in clock ticks since boot; None when there is no such process, or a dead one."""
-    fields = _text(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    if len(fields) < 20 or fields[0] in {"Z", "X"}:
-        return None
-    return int(fields[19])
 
 
 class Lock:
@@ -319,7 +272,7 @@ def _lives(content: _LockFile, facts: HostFacts) -> bool | None:
         return None
     if holder.pid_namespace != facts.pid_namespace:
         return None
-    return _pid_start(holder.pid) == holder.pid_start
+    return pid_start(holder.pid) == holder.pid_start
 
 
 def _watch(

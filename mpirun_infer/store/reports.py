@@ -255,7 +255,8 @@ def progress_overview_line(
     """`Processed 4117 of 20000 mini batches in 5:02:14. Estimated remaining time 19:25:59.`."""
     of = f" of {total}" if total is not None else ""
     left = "unknown" if eta_s is None else _clock(eta_s)
-    return f"Processed {done}{of} mini batches in {_clock(elapsed_s)}. Estimated remaining time {left}."
+    took = _clock(elapsed_s)
+    return f"Processed {done}{of} mini batches in {took}. Estimated remaining time {left}."
 
 
 def job_result(status: Status, summary: Sequence[str]) -> bytes:

@@ -96,6 +96,10 @@ class RunFolder:
         """The mini-batches that an epoch listed."""
         return os.path.join(self.manifest_dir, f"{epoch:06d}.txt")
 
+    def launch_file(self, launch: str) -> str:
+        """What a launcher orders its rank 0 to do."""
+        return os.path.join(self.control_dir, f"launch.{launch}.json")
+
     # ------------------------------------------------------------------ logs
 
     def _log(self, *parts: str) -> str:

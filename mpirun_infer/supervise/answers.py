@@ -6,7 +6,7 @@ Touches: nothing.
 Never:   decides.
 """
 
-from mpirun_infer.core.messages import FromWorker, Outcome, Result
+from mpirun_infer.core.messages import FromWorker, Outcome, Ready, Result, Retired, Returned
 from mpirun_infer.model import Failure, FailureKind, TryResult
 
 TEXT_CHARS_MAX = 20_000
@@ -95,8 +95,34 @@ class Answers:
         outcome = Outcome(mini_batch=answered[0], try_number=answered[1], failure=failure)
         self._outcomes.append(outcome)
 
-    def say(self, message: FromWorker) -> None:
-        """Any other message."""
+    def ready(self, init_s: float) -> None:
+        """The runner has returned from init()."""
+        self._say(Ready(worker=self._worker, incarnation=self._incarnation, init_s=init_s))
+
+    def returned(self, mini_batches: tuple[int, ...], *, ready: bool) -> None:
+        """Given back without having been run."""
+        self._say(
+            Returned(
+                worker=self._worker,
+                incarnation=self._incarnation,
+                mini_batches=mini_batches,
+                ready=ready,
+            )
+        )
+
+    def retired(self, reason: str, detail: str, *, usage_error: bool) -> None:
+        """The worker takes no more work."""
+        self._say(
+            Retired(
+                worker=self._worker,
+                incarnation=self._incarnation,
+                reason=reason,
+                detail=detail,
+                usage_error=usage_error,
+            )
+        )
+
+    def _say(self, message: FromWorker) -> None:
         self._close_result()
         self._messages.append((message, b""))
 

@@ -8,12 +8,11 @@ Never:   talks to the master (the role sends what `take()` returns); judges a de
 """
 
 import os
-from collections import deque
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
-from mpirun_infer.core.messages import FromWorker, Ready, Retired, Returned
+from mpirun_infer.core.messages import FromWorker
 from mpirun_infer.model import Failure, FailureKind, RunnerPlan, Seat
 from mpirun_infer.supervise.answers import (
     Answers,
@@ -24,19 +23,16 @@ from mpirun_infer.supervise.answers import (
 )
 from mpirun_infer.supervise.autopsy import Cause, Finding, Try, examine
 from mpirun_infer.supervise.deadlines import KillLadder, overdue
+from mpirun_infer.supervise.desk import Desk, Output
 from mpirun_infer.supervise.poller import Poller
 from mpirun_infer.supervise.runner_process import Frame, RunnerProcess
 from mpirun_infer.supervise.runner_setup import runner_argv, runner_environment, setup_frame
 from mpirun_infer.supervise.spawner import Exited, Spawner, SpawnFailed
+from mpirun_infer.supervise.work_queue import WorkQueue
 
 SHUTDOWN_TIMEOUT_S = 15.0
 GOING_TIMEOUT_S = 5.0
 """For a runner that said that init() failed, to end by itself."""
-
-AHEAD_BELOW_S = 0.2
-"""Runs shorter than this are handed to the runner ahead of time: nobody needs to take them back."""
-
-STDERR_TAIL_BYTES = 64 << 10
 
 
 class State(Enum):
@@ -61,22 +57,6 @@ class InitError(NamedTuple):
     usage_error: bool
 
 
-class Desk(Protocol):
-    """Where a supervisor leaves what is not for the master; given by the role."""
-
-    def write(self, kind: str, process: int, data: bytes) -> None:
-        """Keep output; `kind` is stdout, stderr or error (full stacks)."""
-
-    def error_log(self, process: int) -> str:
-        """The file that `error` goes to, relative to the output folder."""
-
-    def working_folder(self, process: int) -> str:
-        """The private folder of a process; made by the zygote."""
-
-    def folders(self, process: int) -> dict[str, str]:
-        """What the runner must know of the run folder."""
-
-
 class Supervisor:
     """See the module's docstring; the token of a process is its process number."""
 
@@ -98,17 +78,14 @@ class Supervisor:
         self.processes_started = 0
         self._plan = plan
         self._limits = plan.limits
-        self._incarnation = incarnation
         self._numbers = processes
         self._spawner = spawner
         self._poller = poller
         self._desk = desk
         self._answers = Answers(seat.worker, incarnation)
         self._runner: RunnerProcess | None = None
-        self._waiting: deque[Try] = deque()
-        self._sent: deque[Try] = deque()
-        self._run_s: float | None = None
-        self._stderr_tail = bytearray()
+        self._work = WorkQueue()
+        self._output = Output(desk, -1)
         self._now = 0.0
         self._moved_at = 0.0
         self._init_deadline = 0.0
@@ -123,12 +100,12 @@ class Supervisor:
     @property
     def idle(self) -> bool:
         """Nothing runs and nothing waits."""
-        return not self._sent and not self._waiting
+        return not self._work
 
     @property
     def wants_work(self) -> bool:
         """Ready, and nothing is prefetched: the master's next message is urgent."""
-        return self.state is State.READY and len(self._sent) + len(self._waiting) <= 1
+        return self.state is State.READY and len(self._work) <= 1
 
     def running(self, now: float) -> tuple[int, int, str, float] | None:
         """(worker, mini-batch, phase, seconds in it), or None when it does nothing."""
@@ -153,12 +130,12 @@ class Supervisor:
         self._ladder = KillLadder(self._spawner, self.process, self._limits)
         self._cause = None
         self._init_error = None
-        self._stderr_tail.clear()
+        self._output = Output(self._desk, self.process)
         self._init_deadline = now + self._limits.init_timeout_s
         self._runner = RunnerProcess(
             self._poller,
             on_frames=self._on_frames,
-            on_output=self._on_output,
+            on_output=self._output.printed,
             rows_bytes_max=self._limits.rows_bytes_max,
         )
         self._runner.spawn(
@@ -173,15 +150,15 @@ class Supervisor:
 
     def submit(self, tries: Sequence[Try]) -> None:
         """Run these, in order, after what is here already."""
-        self._waiting.extend(tries)
+        self._work.add(tries)
         if self.state is State.READY:
             self._forward()
         else:  # they crossed with the news that there is no runner
-            self._return_waiting(ready=False)
+            self._answers.returned(self._work.take_waiting(), ready=False)
 
     def revoke(self) -> None:
         """Give back what the runner does not have yet; answered even when that is nothing."""
-        self._return_waiting(ready=self.state is State.READY)
+        self._answers.returned(self._work.take_waiting(), ready=self.state is State.READY)
 
     def release(self, now: float, *, at_once: bool) -> None:
         """No more work: let the runner call shutdown(), or kill it."""
@@ -189,8 +166,7 @@ class Supervisor:
             return
         polite = self.state is State.READY and self.idle and not at_once
         self.state = State.CLOSING
-        self._waiting.clear()
-        self._sent.clear()
+        self._work.take_all()
         if polite and self._runner is not None:
             self._ladder.wait(now, SHUTDOWN_TIMEOUT_S)
             self._runner.send({"type": "shutdown"})
@@ -207,9 +183,10 @@ class Supervisor:
                     error = f"import and init() took longer than {limit}"
                     self._expire(Cause(FailureKind.RUN_TIMEOUT, error))
             case State.READY:
-                page = self._runner.page() if self._sent and self._runner is not None else None
-                if page is not None:
-                    late = overdue(self._sent[0], page, self._moved_at, now, self._limits)
+                first = self._work.first
+                page = self._runner.page() if first and self._runner is not None else None
+                if first is not None and page is not None:
+                    late = overdue(first, page, self._moved_at, now, self._limits)
                     if late is not None:
                         self._expire(late)
             case State.DYING | State.CLOSING:
@@ -228,7 +205,7 @@ class Supervisor:
         self._drop_runner()
         if self.state is State.CLOSING:
             self.state = State.CLOSED
-        elif self._sent or self._was_ready:
+        elif self._was_ready:
             self._died_at_work(finding)
         else:
             self._died_at_start(finding)
@@ -246,26 +223,23 @@ class Supervisor:
         """The zygote is gone, and with it every runner: nothing can be started any more."""
         self._drop_runner()
         self.state = State.CLOSED
-        self._waiting.clear()
-        self._sent.clear()
+        self._work.take_all()
 
     # ------------------------------------------------------------------ deaths
 
     def _examine(self, status: int) -> Finding:
         return examine(
-            handed=list(self._sent),
+            handed=self._work.sent,
             page=self._runner.page() if self._runner is not None else None,
             status=status,
             cause=self._cause,
-            stderr_tail=bytes(self._stderr_tail),
+            stderr_tail=self._output.stderr_tail,
             script_folder=os.path.dirname(self._plan.script),
         )
 
     def _died_at_work(self, finding: Finding) -> None:
         self._charge(finding)
-        self._waiting.extendleft(reversed(self._sent))
-        self._sent.clear()
-        self._return_waiting(ready=False)
+        self._answers.returned(self._work.take_all(), ready=False)
         if finding.blamed is None:
             reason = f"its process died between mini-batches: {finding.error}"
             self._try_again(reason, finding.detail, usage_error=False)
@@ -283,12 +257,13 @@ class Supervisor:
     def _try_again(self, reason: str, detail: str, *, usage_error: bool) -> None:
         """A fresh runner, unless too many in a row came to nothing."""
         self._fruitless += 1
-        text = f"process {self.process}: {reason}\n{detail}\n"
-        self._desk.write("error", self.process, text.encode("utf-8", "replace"))
+        self._output.keep_error(f"process {self.process}: {reason}\n{detail}")
         if usage_error or self._fruitless >= self._limits.init_tries_max:
             self.state = State.CLOSED
             log = self._desk.error_log(self.process)
-            self._retire(f"{reason}; log {log}", f"{reason}\n{detail}", usage_error=usage_error)
+            self._answers.retired(
+                f"{reason}; log {log}", f"{reason}\n{detail}", usage_error=usage_error
+            )
         else:
             self.start(self._now)
 
@@ -296,7 +271,8 @@ class Supervisor:
         """The blamed try failed; what else the runner had goes back uncharged."""
         if finding.blamed is None:
             return
-        mini_batch, try_number = self._sent.popleft()
+        mini_batch, try_number = finding.blamed
+        self._work.answered((mini_batch.id, try_number))
         failure = Failure(
             kind=finding.kind,
             error=finding.error,
@@ -308,29 +284,6 @@ class Supervisor:
         )
         self._keep_stack((mini_batch.id, try_number), failure)
         self._answers.failed((mini_batch.id, try_number), failure)
-
-    def _retire(self, reason: str, detail: str, *, usage_error: bool) -> None:
-        self._answers.say(
-            Retired(
-                worker=self.seat.worker,
-                incarnation=self._incarnation,
-                reason=reason,
-                detail=detail,
-                usage_error=usage_error,
-            )
-        )
-
-    def _return_waiting(self, *, ready: bool) -> None:
-        back = tuple(mini_batch.id for mini_batch, _ in self._waiting)
-        self._waiting.clear()
-        self._answers.say(
-            Returned(
-                worker=self.seat.worker,
-                incarnation=self._incarnation,
-                mini_batches=back,
-                ready=ready,
-            )
-        )
 
     def _drop_runner(self) -> None:
         if self._runner is not None:
@@ -356,7 +309,7 @@ class Supervisor:
         self._drop_runner()
         if not closing:
             self._charge(finding)
-            self._retire(reason, finding.detail, usage_error=False)
+            self._answers.retired(reason, finding.detail, usage_error=False)
 
     # ------------------------------------------------------------------ the runner speaks
 
@@ -394,7 +347,7 @@ class Supervisor:
             case "result":
                 answered = self._answered(header)
                 result, rows = read_result(header, memoryview(body), self.process)
-                self._run_s = ((self._run_s or result.run_s) + result.run_s) / 2
+                self._work.note_run(result.run_s)
                 self._answers.succeeded(answered, result, rows)
             case "failed":
                 answered = self._answered(header)
@@ -414,8 +367,7 @@ class Supervisor:
                 self._init_deadline = self._now + GOING_TIMEOUT_S
             case "goodbye":
                 if header["error"]:
-                    text = f"shutdown() failed: {read_text(header, 'error')}\n"
-                    self._desk.write("error", self.process, text.encode())
+                    self._output.keep_error(f"shutdown() failed: {read_text(header, 'error')}")
             case "hello":
                 pass
             case other:
@@ -426,30 +378,24 @@ class Supervisor:
             raise ValueError("ready")
         self.state = State.READY
         self._was_ready = True
-        self._answers.say(
-            Ready(worker=self.seat.worker, incarnation=self._incarnation, init_s=init_s)
-        )
+        self._answers.ready(init_s)
 
     def _answered(self, header: dict[str, object]) -> tuple[int, int]:
         """The try that a frame answers: it must be the one that was sent first."""
         answered = read_answered(header)
-        if not self._sent or answered != (self._sent[0][0].id, self._sent[0][1]):
-            raise ValueError(f"mini_batch {answered[0]}, try {answered[1]}")
-        self._sent.popleft()
+        self._work.answered(answered)
         self._moved_at = self._now
         self._fruitless = 0
         return answered
 
     def _forward(self) -> None:
-        """Give the runner what it may have: the next one, or all when runs are short."""
-        ahead = self._run_s is not None and self._run_s < AHEAD_BELOW_S
-        count = len(self._waiting) if ahead else min(len(self._waiting), 1 - len(self._sent))
-        if count <= 0 or self._runner is None:
+        """Give the runner what it may have."""
+        was_idle = self._work.first is None
+        tries = self._work.next_for_runner()
+        if not tries or self._runner is None:
             return
-        if not self._sent:
+        if was_idle:
             self._moved_at = self._now
-        tries = [self._waiting.popleft() for _ in range(count)]
-        self._sent.extend(tries)
         self._runner.send(
             {
                 "type": "run",
@@ -458,14 +404,6 @@ class Supervisor:
             b"\0".join(path for m, _ in tries for path in m.paths),
         )
 
-    # ------------------------------------------------------------------ logs
-
-    def _on_output(self, name: str, data: bytes) -> None:
-        if name == "stderr":
-            self._stderr_tail += data
-            del self._stderr_tail[:-STDERR_TAIL_BYTES]
-        self._desk.write(name, self.process, data)
-
     def _keep_stack(self, answered: tuple[int, int], failure: Failure) -> None:
         head = f"mini-batch {answered[0]}, try {answered[1]}: {failure.kind.value}: {failure.error}"
-        self._desk.write("error", self.process, f"{head}\n{failure.detail}\n\n".encode())
+        self._output.keep_error(f"{head}\n{failure.detail}\n")

@@ -15,6 +15,7 @@ import importlib.util
 import json
 import os
 import sys
+from typing import Any
 
 NAME = "_mpirun_infer_compat"
 VARIABLE = "MPIRUN_INFER_STAND_INS"
@@ -34,7 +35,7 @@ FILES = {
     "mltable": "mltable.py",
 }
 
-facts: dict = {}
+facts: dict[str, Any] = {}
 """What the runner was told: agent_name, logging_level, process, start_folder, folders."""
 
 
@@ -65,12 +66,12 @@ class NeedsAzureMeta(type):
 def module_getattr(module_name):
     """The `__getattr__` of a stand-in module."""
 
-    def __getattr__(name):
+    def get(name):
         if name.startswith("__"):
             raise AttributeError("module %r has no attribute %r" % (module_name, name))
         raise needs_azure("%s.%s" % (module_name, name))
 
-    return __getattr__
+    return get
 
 
 class Finder:
@@ -99,7 +100,7 @@ def install(given):
     facts.update(given)
     os.environ[VARIABLE] = json.dumps(given)
     if not any(finder is Finder for finder in sys.meta_path):
-        sys.meta_path.append(Finder)  # type: ignore[arg-type]
+        sys.meta_path.append(Finder)
 
 
 def install_inherited():

@@ -1,11 +1,11 @@
 """Stand-in for `azureml.core`: the names that entry scripts import from it."""
 
-import _mpirun_infer_compat
-from azureml.core.dataset import Dataset
-from azureml.core.experiment import Experiment
-from azureml.core.model import Model
-from azureml.core.run import Run
-from azureml.core.workspace import Workspace
+import _mpirun_infer_compat  # type: ignore[import-not-found]
+from azureml.core.dataset import Dataset  # type: ignore[import-not-found]
+from azureml.core.experiment import Experiment  # type: ignore[import-not-found]
+from azureml.core.model import Model  # type: ignore[import-not-found]
+from azureml.core.run import Run  # type: ignore[import-not-found]
+from azureml.core.workspace import Workspace  # type: ignore[import-not-found]
 
 __all__ = ["Dataset", "Experiment", "Model", "Run", "Workspace"]
 

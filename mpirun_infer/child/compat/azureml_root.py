@@ -1,6 +1,6 @@
 """Stand-in for `azureml`, where that is not installed."""
 
-import _mpirun_infer_compat
+import _mpirun_infer_compat  # type: ignore[import-not-found]
 
 STAND_IN = True
 __getattr__ = _mpirun_infer_compat.module_getattr("azureml")

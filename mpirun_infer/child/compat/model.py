@@ -6,17 +6,13 @@ Touches: the file system, read only.
 
 import os
 
-import _mpirun_infer_compat
+import _mpirun_infer_compat  # type: ignore[import-not-found]
 
 STAND_IN = True
 __getattr__ = _mpirun_infer_compat.module_getattr("azureml.core.model")
 
 
-class _ModelMeta(_mpirun_infer_compat.NeedsAzureMeta):
-    """Model is used for one function only."""
-
-
-class Model(metaclass=_ModelMeta):
+class Model(metaclass=_mpirun_infer_compat.NeedsAzureMeta):  # type: ignore[metaclass]
     """A registered model: `<root>/<name>/<version>/<one file or folder>`."""
 
     @staticmethod

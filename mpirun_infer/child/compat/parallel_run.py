@@ -4,10 +4,12 @@ Owns the logger of the script and the folders that it is told.
 Touches: the folders of the run that belong to this process.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 
-import _mpirun_infer_compat
+import _mpirun_infer_compat  # type: ignore[import-not-found]
 
 STAND_IN = True
 __getattr__ = _mpirun_infer_compat.module_getattr("azureml_user.parallel_run")
@@ -27,12 +29,12 @@ class _LogFile(logging.FileHandler):
 class EntryScript:
     """One per process, whoever makes it."""
 
-    _instance = None
+    _instance: EntryScript | None = None
+    _logger: logging.Logger | None = None
 
-    def __new__(cls, logging_level=None):
+    def __new__(cls, *_args, **_kwargs):
         if cls._instance is None:
             cls._instance = super().__new__(cls)
-            cls._instance._logger = None
         return cls._instance
 
     def __init__(self, logging_level=None):

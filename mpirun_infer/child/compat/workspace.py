@@ -1,10 +1,10 @@
 """Stand-in for `azureml.core.workspace`: may be imported, not used."""
 
-import _mpirun_infer_compat
+import _mpirun_infer_compat  # type: ignore[import-not-found]
 
 STAND_IN = True
 __getattr__ = _mpirun_infer_compat.module_getattr("azureml.core.workspace")
 
 
-class Workspace(metaclass=_mpirun_infer_compat.NeedsAzureMeta):
+class Workspace(metaclass=_mpirun_infer_compat.NeedsAzureMeta):  # type: ignore[metaclass]
     """Every use is an error that says that it needs Azure."""

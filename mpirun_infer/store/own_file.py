@@ -1,0 +1,118 @@
+"""A file of our own epoch that only grows: written at its end, synced once.
+
+Owns short writes, the way back after a write that found no space, and the words for a broken disk.
+Touches: the output file system, through `store.disk`.
+Never:   retries a failed sync; waits (it asks its caller to).
+"""
+
+import contextlib
+import errno
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from mpirun_infer.errors import StorageError
+from mpirun_infer.store.disk import Buffer, Disk, length_of
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+_BUFFERS_MAX = 1000  # IOV_MAX is 1024
+
+WaitForSpace = Callable[[float, OSError, int], None]
+"""Given when the waiting began (monotonic), the error and the bytes wanted; raises to give up."""
+
+
+class OwnFile:
+    """Made by its constructor; FileExistsError when it is there already."""
+
+    def __init__(
+        self, path: str, disk: Disk, *, strict: bool, wait_for_space: WaitForSpace
+    ) -> None:
+        self.path = path
+        self.end = 0
+        self._disk = disk
+        self._strict = strict
+        self._wait_for_space = wait_for_space
+        self._fd = disk.create(path)
+
+    def append(self, buffers: Sequence[Buffer]) -> None:
+        """Write all of it, then sync; StorageError when that is impossible."""
+        wanted = sum(length_of(buffer) for buffer in buffers)
+        began: float | None = None
+        while True:
+            try:
+                self._write(buffers)
+                break
+            except OSError as error:
+                if error.errno not in _NO_SPACE:
+                    raise broken(self.path, error) from error
+                began = time.monotonic() if began is None else began
+                self._cut_back()
+                self._wait_for_space(began, error, wanted)
+        self._sync()
+        self.end += wanted
+
+    def _write(self, buffers: Sequence[Buffer]) -> None:
+        offset = self.end
+        for start in range(0, len(buffers), _BUFFERS_MAX):
+            rest = [memoryview(buffer) for buffer in buffers[start : start + _BUFFERS_MAX]]
+            while rest:
+                written = self._disk.pwritev(self._fd, rest, offset)
+                if written <= 0:
+                    raise OSError(errno.EIO, "a write wrote nothing")
+                offset += written
+                while rest and written >= rest[0].nbytes:
+                    written -= rest.pop(0).nbytes
+                if written:
+                    rest[0] = rest[0].cast("B")[written:]
+
+    def _cut_back(self) -> None:
+        try:
+            self._disk.truncate(self._fd, self.end)
+        except OSError as error:
+            raise broken(self.path, error) from error
+
+    def _sync(self) -> None:
+        if not self._strict:
+            return
+        try:
+            self._disk.fdatasync(self._fd)
+        except OSError as error:
+            # The kernel may have dropped the pages: a second try would succeed and prove nothing.
+            raise broken(self.path, error) from error
+
+    def close(self) -> None:
+        """Everything that counts was synced: an error here has nothing left to tell."""
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+            self._fd = -1
+
+
+def broken(path: str, error: OSError) -> StorageError:
+    """For what no waiting cures."""
+    return StorageError(
+        f"storage: {path}: {error.strerror or error}; what was committed is kept: run the same "
+        "command again when the file system is well"
+    )
+
+
+def no_space_text(folder: str, error: OSError, wanted: int) -> str:
+    """`storage: no space left on /scratch (0 bytes free, 8 MB wanted)`."""
+    place = folder
+    while not os.path.ismount(place) and place != os.path.dirname(place):
+        place = os.path.dirname(place)
+    what = "quota is used up" if error.errno == errno.EDQUOT else "no space left"
+    try:
+        facts = os.statvfs(folder)
+        free = _size(facts.f_bavail * facts.f_frsize)
+    except OSError:
+        free = "unknown"
+    return f"storage: {what} on {place} ({free} free, {_size(wanted)} wanted)"
+
+
+def _size(count: int) -> str:
+    """`0 bytes`, `8 MB`."""
+    for unit, factor in (("GB", 1 << 30), ("MB", 1 << 20), ("kB", 1 << 10)):
+        if count >= factor:
+            return f"{count / factor:.0f} {unit}"
+    return f"{count} bytes"

@@ -1,0 +1,186 @@
+"""The lock: one holder an epoch, takeover of the dead only, and a loser that knows it."""
+
+import errno
+import os
+import threading
+
+import msgspec
+import pytest
+
+from mpirun_infer.errors import HeldError
+from mpirun_infer.store import lock
+from mpirun_infer.store.run_folder import RunFolder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = RunFolder(str(tmp_path / "out"), "rows.txt")
+    folder.prepare()
+    return folder
+
+
+HERE = lock.host_facts()
+DEAD = msgspec.structs.replace(HERE, pid_start=HERE.pid_start + 1)
+AWAY = msgspec.structs.replace(HERE, host="n2", boot_id="another", slurm_job_id="4711", pid=812)
+
+
+class Clock:
+    """Sleeping moves it; `on_sleep` happens meanwhile."""
+
+    def __init__(self, on_sleep=lambda: None):
+        self.now = 0.0
+        self.on_sleep = on_sleep
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+        self.on_sleep()
+
+
+def acquire(folder, facts=HERE, *, launch="", clock=None):
+    clock = clock or Clock()
+    return lock.acquire(
+        folder, run_id="r", launch=launch, facts=facts, clock=clock, sleep=clock.sleep
+    )
+
+
+def test_the_first_epoch_is_1(folder):
+    held = acquire(folder)
+    assert (1, False) == (held.epoch, held.superseded())
+
+
+def test_a_live_holder_on_this_host_is_named(folder):
+    acquire(folder, msgspec.structs.replace(HERE, slurm_job_id="4711"))
+    with pytest.raises(HeldError) as caught:
+        acquire(folder)
+    assert (
+        f"{folder.output}: run held by job 4711 on {HERE.host} (pid {os.getpid()}, alive now); "
+        "wait, or cancel it: scancel 4711"
+    ) == str(caught.value)
+
+
+def test_a_dead_holder_is_taken_over_and_knows_it(folder):
+    old = acquire(folder, DEAD)
+    new = acquire(folder)
+    assert (2, True, False) == (new.epoch, old.superseded(), new.superseded())
+
+
+def test_a_released_lock_is_free_at_once(folder):
+    acquire(folder, AWAY).release()
+    clock = Clock()
+    assert (2, 0.0) == (acquire(folder, clock=clock).epoch, clock.now)
+
+
+def test_the_same_launcher_need_not_wait(folder):
+    acquire(folder, HERE, launch="L")
+    assert 2 == acquire(folder, HERE, launch="L").epoch
+
+
+def test_a_holder_elsewhere_is_dead_when_its_counter_stands_still(folder):
+    acquire(folder, AWAY)
+    clock = Clock()
+    assert 2 == acquire(folder, clock=clock).epoch
+    assert lock.OBSERVE_S <= clock.now
+
+
+def test_a_holder_elsewhere_lives_while_its_counter_moves(folder):
+    away = acquire(folder, AWAY)
+    with pytest.raises(HeldError, match=r"run held by job 4711 on n2 \(pid 812, alive less than"):
+        acquire(folder, clock=Clock(away.beat))
+
+
+def test_another_pid_namespace_is_elsewhere(folder):
+    acquire(folder, msgspec.structs.replace(DEAD, pid_namespace="pid:[1]"))
+    clock = Clock()
+    acquire(folder, clock=clock)
+    assert lock.OBSERVE_S <= clock.now
+
+
+def test_an_unreadable_lock_file_is_watched_first(folder):
+    (open(os.path.join(folder.lock_dir, "1"), "w")).close()
+    clock = Clock()
+    assert 2 == acquire(folder, clock=clock).epoch
+    assert lock.OBSERVE_S <= clock.now
+
+
+def test_of_many_at_once_one_wins(folder):
+    acquire(folder, DEAD)
+    won, lost = [], []
+    barrier = threading.Barrier(8)
+
+    def race():
+        barrier.wait()
+        try:
+            won.append(acquire(folder))
+        except HeldError:
+            lost.append(1)
+
+    threads = [threading.Thread(target=race) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (1, 7) == (len(won), len(lost))
+    assert 2 == won[0].epoch
+    assert ["1", "2"] == sorted(os.listdir(folder.lock_dir))
+
+
+@pytest.mark.parametrize("reason", [errno.EPERM, errno.EOPNOTSUPP])
+def test_without_hard_links_the_file_is_made_exclusively(folder, monkeypatch, reason):
+    def link(*args, **kwargs):
+        raise OSError(reason, "no links here")
+
+    monkeypatch.setattr(os, "link", link)
+    acquire(folder, DEAD)
+    assert 2 == acquire(folder).epoch
+    with pytest.raises(HeldError):
+        acquire(folder)
+    assert ["1", "2"] == sorted(os.listdir(folder.lock_dir))
+
+
+def test_a_link_that_failed_but_was_made_counts(folder, monkeypatch):
+    real = os.link
+
+    def link(*args, **kwargs):
+        real(*args, **kwargs)
+        raise FileExistsError(errno.EEXIST, "the answer was lost, the request repeated")
+
+    monkeypatch.setattr(os, "link", link)
+    assert 1 == acquire(folder).epoch
+
+
+def test_a_run_folder_that_is_gone_supersedes(folder):
+    held = acquire(folder)
+    os.unlink(os.path.join(folder.lock_dir, "1"))
+    assert held.superseded()
+
+
+def test_moving_aside_supersedes_whoever_wakes_up_later(folder):
+    old = acquire(folder, DEAD)
+    moved = folder.move_aside()
+    assert (f"{folder.output}.old-1", False) == (moved, os.path.exists(folder.output))
+    folder.prepare()
+    new = acquire(folder)
+    assert (1, True, False) == (new.epoch, old.superseded(), new.superseded())
+
+
+def test_moving_aside_is_refused_while_held(folder):
+    acquire(folder)
+    with pytest.raises(HeldError):
+        folder.move_aside()
+    assert os.path.exists(folder.output)
+
+
+def test_peek_takes_nothing(folder):
+    assert lock.peek(folder) is None
+    held = acquire(folder)
+    holder = lock.peek(folder)
+    assert (1, "r", True, False) == (holder.epoch, holder.run_id, holder.alive, holder.released)
+    held.release()
+    assert (False, True) == (lock.peek(folder).alive, lock.peek(folder).released)
+    acquire(folder, AWAY)
+    assert lock.peek(folder).alive is None
+    clock = Clock()
+    assert lock.peek(folder, observe_s=30, clock=clock, sleep=clock.sleep).alive is False
