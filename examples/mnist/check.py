@@ -6,7 +6,6 @@ one, or when fewer than 97 of 100 are right.
 
 import argparse
 import csv
-import json
 import sys
 from collections import Counter
 from pathlib import Path
@@ -30,7 +29,7 @@ def main(arguments=None):
     print(f"check: {len(rows):,} rows, accuracy {accuracy:.4f} ({ACCURACY_WANTED} is wanted)")
     share = busy_share(options.output)
     if share is not None:
-        print(f"check: workers busy {share:.1%} of the scoring time")
+        print(f"check: workers busy in load and run() {share:.1%} of their time after init()")
     for text in wrong_rows:
         print(f"check: {text}", file=sys.stderr)
     return 1 if wrong_rows or accuracy < ACCURACY_WANTED else 0
@@ -66,15 +65,19 @@ def what_is_wrong(rows, labels):
 
 
 def busy_share(output):
-    """Seconds the processes spent on mini-batches / (workers x scoring time); None if unknown."""
-    report = output / "logs" / "sys" / "job_report" / "processed_mini-batches.csv"
+    """Seconds in load and run() / (workers x time), after init(); None if unknown.
+
+    A worker's time begins when its init() has returned and ends with the last result of all.
+    """
+    report = output / "logs" / "sys" / "job_report" / "process_summary.csv"
     try:
-        status = json.loads((output / ".mpirun_infer" / "status.json").read_text())
         with report.open(encoding="utf-8", newline="") as file:
-            busy_s = sum(float(line["Process Seconds"]) for line in csv.DictReader(file))
+            lines = list(csv.DictReader(file))
     except FileNotFoundError:
         return None
-    there_s = status["workers"]["total"] * status["scoring_s"]
+    busy_s = sum(float(line["Load Seconds"]) + float(line["Run Method Seconds"]) for line in lines)
+    end_s = max(float(line["Last Result Second"]) for line in lines)
+    there_s = sum(end_s - float(line["Ready Second"]) for line in lines)
     return busy_s / there_s if there_s else None
 
 

@@ -101,13 +101,19 @@ class Flush(msgspec.Struct, frozen=True):
 
 
 class Tried(msgspec.Struct, frozen=True, kw_only=True):
-    """A try ended; for the reports. `elapsed_s` runs from the hand-out to its result."""
+    """A try ended; for the reports.
+
+    `elapsed_s` runs from the hand-out to its result, which came at `at` (monotonic); `ready_at` is
+    when the worker's process had returned from init().
+    """
 
     mini_batch: MiniBatch
     try_number: int
     worker: int
     node: str
     elapsed_s: float
+    at: float
+    ready_at: float
     final: bool
     result: TryResult | None = None
     failure: Failure | None = None

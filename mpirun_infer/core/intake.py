@@ -163,6 +163,8 @@ class Intake:
                 worker=worker.number,
                 node=self._crew.ranks[worker.rank].facts.node,
                 elapsed_s=now - handed.at,
+                at=now,
+                ready_at=worker.ready_at,
                 final=final,
                 result=result,
                 failure=failure,

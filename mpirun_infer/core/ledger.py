@@ -167,7 +167,7 @@ class Ledger:
                 self.header = record
                 self.rows_end = record.offset + record.length
             case Ended():
-                self.ended = record
+                self._end(record)
             case _:
                 assert_never(record)
 
@@ -175,6 +175,7 @@ class Ledger:
         for mini_batch, try_number in record.tries:
             self._expect(mini_batch, (State.PENDING, State.IN_FLIGHT), "Dispatched")
             self._states[mini_batch] = State.IN_FLIGHT
+            self.holders.pop(mini_batch, None)  # `holders` is in the order of the hand-outs
             self.holders[mini_batch] = Holder(record.worker, record.incarnation, try_number)
 
     def _committed(self, record: Committed) -> None:
@@ -200,12 +201,28 @@ class Ledger:
         self.failures[record.kind] += items
 
     def _opened(self, record: Opened) -> None:
-        """A new epoch: what was out is out no more, and may have been what killed the last one."""
-        for mini_batch in tuple(self.holders):
-            self.interrupt(mini_batch)
+        """A new epoch: what was out is out no more.
+
+        The first one at each worker ran, and may have been what killed the last epoch; the others
+        waited and are charged nothing.
+        """
+        running: set[tuple[int, int]] = set()
+        for mini_batch, holder in tuple(self.holders.items()):
+            place = (holder.worker, holder.incarnation)
+            if place in running:
+                self.give_back(mini_batch)
+            else:
+                running.add(place)
+                self.interrupt(mini_batch)
         self.epoch = record.epoch
         self.rows_end = 0
         self.ended = None
+
+    def _end(self, record: Ended) -> None:
+        """A decision: nothing ran when it was written, though what was given back left no record."""
+        for mini_batch in tuple(self.holders):
+            self.give_back(mini_batch)
+        self.ended = record
 
     def _settle(self, mini_batch: int, state: State) -> None:
         self.holders.pop(mini_batch, None)

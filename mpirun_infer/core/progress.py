@@ -44,7 +44,9 @@ def summary_lines(status: Status) -> list[str]:
     batches, items = status.mini_batches, status.items
     lines = [_headline(status)]
     if status.reason:
-        lines.append(_named("reason", status.reason))
+        first, *more = status.reason.splitlines()
+        lines.append(_named("reason", first))
+        lines += [_named("", line) for line in more]
     lines.append(
         _named(
             "items", _split(items.total, (items.succeeded, "succeeded"), (items.failed, "failed"))

@@ -140,7 +140,7 @@ class Scheduler:
                 self._result(worker, message, body, now)
             case Ready():
                 worker.ready = True
-                worker.ready_at = worker.ready_at or now
+                worker.ready_at = now
             case Returned():
                 self._returned(worker, message)
             case Retired():
@@ -258,7 +258,7 @@ class Scheduler:
             self._give_back(worker.handed.pop())
         self.outbox.say("warning", f"worker {worker.number} takes no more work: {message.reason}")
         if message.usage_error:
-            self._stop("failed", ExitCode.USAGE, message.detail or message.reason, now)
+            self._stop("failed", ExitCode.USAGE, message.reason, now)
         else:
             self._check_usable(now, message.detail or message.reason)
 

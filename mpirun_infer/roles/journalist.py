@@ -7,6 +7,7 @@ Never:   blocks; decides; writes rows or records.
 """
 
 import os
+import time
 
 import msgspec
 
@@ -54,6 +55,7 @@ class Journalist:
         self._speaks = speaks
         self._sink = LogSink(control_dir=folder.control_dir)
         self._processes: dict[tuple[str, int], ProcessTotals] = {}
+        self._started_at = time.monotonic()
         self._next_status = 0.0
         self._next_overview = OVERVIEW_S
         self._last_line = ""
@@ -81,15 +83,14 @@ class Journalist:
         """A try ended."""
         ended = tried.result or tried.failure
         if ended is not None:
-            key = (tried.node, ended.process)
-            if key not in self._processes:
-                self._processes[key] = ProcessTotals(node=tried.node, process=ended.process)
-            self._processes[key].add(tried)
-        self._sink.append(
-            self._folder.processed_mini_batches,
-            reports.mini_batch_line(tried),
-            bytes_max=LOG_BYTES_MAX,
-        )
+            totals = self._totals(tried, ended.process)
+            totals.add(tried)
+            totals.last_s = tried.at - self._started_at
+            self._sink.append(
+                self._folder.processed_mini_batches,
+                reports.mini_batch_line(tried, process_started_at=totals.started_at),
+                bytes_max=LOG_BYTES_MAX,
+            )
         if tried.failure is not None:
             line = failure_line(
                 tried.mini_batch, tried.try_number, self._job.run_max_try, tried.failure
@@ -99,6 +100,17 @@ class Journalist:
                 f"{now_text()} {line}\n".encode("utf-8", "backslashreplace"),
                 bytes_max=LOG_BYTES_MAX,
             )
+
+    def _totals(self, tried: Tried, process: int) -> ProcessTotals:
+        key = (tried.node, process)
+        if key not in self._processes:
+            self._processes[key] = ProcessTotals(
+                node=tried.node,
+                process=process,
+                started_at=now_text(ago_s=tried.at - tried.ready_at),
+                ready_s=tried.ready_at - self._started_at,
+            )
+        return self._processes[key]
 
     def status(self, scheduler: Scheduler, now: float) -> None:
         """Keep status.json young, and the overview growing."""

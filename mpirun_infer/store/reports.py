@@ -35,9 +35,9 @@ MINI_BATCH_COLUMNS = (
 PROCESS_COLUMNS = (
     "Node",
     "Process",
-    "Start Time",
-    "End Time",
-    "End",
+    "Process Start Time",
+    "Ready Second",
+    "Last Result Second",
     "Mini-batches Done",
     "Mini-batches Failed",
     "Items Succeeded",
@@ -45,6 +45,8 @@ PROCESS_COLUMNS = (
     "Load Seconds",
     "Run Method Seconds",
 )
+"""The two Seconds are counted from the start of the launch."""
+
 NODE_COLUMNS = (
     "Node",
     "Processes",
@@ -58,13 +60,13 @@ NODE_COLUMNS = (
 
 
 class ProcessTotals(msgspec.Struct, kw_only=True):
-    """What one runner did; `end` says how it ended, empty while it lives."""
+    """What one runner did; `ready_s` and `last_s` are seconds after the start of the launch."""
 
     node: str
     process: int
-    started_at: str = ""
-    ended_at: str = ""
-    end: str = ""
+    started_at: str
+    ready_s: float
+    last_s: float = 0.0
     mini_batches_done: int = 0
     mini_batches_failed: int = 0
     items_succeeded: int = 0
@@ -147,8 +149,8 @@ def process_line(totals: ProcessTotals) -> bytes:
             totals.node,
             f"process{totals.process:03d}",
             totals.started_at,
-            totals.ended_at,
-            totals.end,
+            f"{totals.ready_s:.4f}",
+            f"{totals.last_s:.4f}",
             totals.mini_batches_done,
             totals.mini_batches_failed,
             totals.items_succeeded,
@@ -188,9 +190,6 @@ def node_table(processes: Iterable[ProcessTotals]) -> bytes:
     return csv_line(NODE_COLUMNS) + b"".join(lines)
 
 
-# --------------------------------------------------------------------------- failures
-
-
 def path_text(path: bytes) -> str:
     """A path for people: one line, whatever is in it."""
     text = os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
@@ -204,59 +203,7 @@ def items_text(mini_batch: MiniBatch) -> str:
     return f"{first} and {more:,} more" if more else first
 
 
-def failure_line(tried: Tried, *, tries_max: int) -> str:
-    """`item /d/6.png failed (try 3 of 3): ValueError: ..., score.py:12; log logs/user/...`."""
-    failure = tried.failure
-    if failure is None:
-        return ""
-    what = "item" if tried.mini_batch.items == 1 else "items"
-    where = f", {failure.where}" if failure.where else ""
-    log = f"; log {failure.log}" if failure.log else ""
-    return (
-        f"{what} {items_text(tried.mini_batch)} failed (try {tried.try_number} of {tries_max}): "
-        f"{failure.error}{where}{log}"
-    )
-
-
-def error_summary_entry(tried: Tried, *, tries_max: int, at: str) -> bytes:
-    """An entry of error.txt: one line."""
-    return f"{at} {failure_line(tried, tries_max=tries_max)}\n".encode("utf-8", "backslashreplace")
-
-
-def error_entry(tried: Tried, *, tries_max: int, at: str) -> bytes:
-    """An entry of error/<node>/process<NNN>.txt: the items, and the whole stack."""
-    failure = tried.failure
-    if failure is None:
-        return b""
-    lines = [
-        f"{at} mini-batch {tried.mini_batch.id}, try {tried.try_number} of {tries_max}, "
-        f"{failure.kind.value}: {failure.error}" + (f", {failure.where}" if failure.where else ""),
-        *(f"  item {path_text(path)}" for path in tried.mini_batch.paths[:100]),
-    ]
-    if tried.mini_batch.items > 100:
-        lines.append(f"  and {tried.mini_batch.items - 100:,} more")
-    lines += [f"  {line}" for line in failure.detail.splitlines()]
-    return ("\n".join(lines) + "\n\n").encode("utf-8", "backslashreplace")
-
-
 # --------------------------------------------------------------------------- the whole run
-
-
-def _clock(seconds: float) -> str:
-    """`5:02:14`."""
-    minutes, second = divmod(round(seconds), 60)
-    hour, minute = divmod(minutes, 60)
-    return f"{hour}:{minute:02d}:{second:02d}"
-
-
-def progress_overview_line(
-    done: int, total: int | None, elapsed_s: float, eta_s: float | None
-) -> str:
-    """`Processed 4117 of 20000 mini batches in 5:02:14. Estimated remaining time 19:25:59.`."""
-    of = f" of {total}" if total is not None else ""
-    left = "unknown" if eta_s is None else _clock(eta_s)
-    took = _clock(elapsed_s)
-    return f"Processed {done}{of} mini batches in {took}. Estimated remaining time {left}."
 
 
 def job_result(status: Status, summary: Sequence[str]) -> bytes:

@@ -5,12 +5,12 @@ Touches: the clock.
 Never:   serves a timeout or a decision.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 
-def now_text() -> str:
-    """`2026-11-22T14:00:00Z`."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def now_text(ago_s: float = 0.0) -> str:
+    """`2026-11-22T14:00:00Z`, or what it was `ago_s` seconds ago."""
+    return (datetime.now(UTC) - timedelta(seconds=ago_s)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def now_name() -> str:

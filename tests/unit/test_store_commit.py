@@ -5,6 +5,7 @@ import os
 import threading
 import time
 import zlib
+from pathlib import Path
 
 import pytest
 
@@ -219,7 +220,7 @@ def test_process_durability_syncs_nothing(bench):
     b.committer.submit([committed(0, 0, b"x")], [b"x"])
     b.until(1)
     assert 0 == disk.calls.count("sync")
-    assert b"synced" not in open(b.folder.journal_segment(1), "rb").read()
+    assert b"synced" not in Path(b.folder.journal_segment(1)).read_bytes()
 
 
 def test_offsets_and_lengths_that_do_not_fit_are_refused(bench):
@@ -371,8 +372,7 @@ def test_a_master_that_was_superseded_commits_nothing_more(bench):
 def test_files_that_are_there_already_are_not_touched(bench, tmp_path):
     folder = RunFolder(str(tmp_path / "out"), "rows.txt")
     folder.prepare()
-    with open(folder.segment(1), "w") as file:
-        file.write("precious")
+    Path(folder.segment(1)).write_text("precious")
     with pytest.raises(StorageError, match="is there already"):
         bench()
-    assert "precious" == open(folder.segment(1)).read()
+    assert "precious" == Path(folder.segment(1)).read_text()

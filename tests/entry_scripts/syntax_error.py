@@ -1,0 +1,4 @@
+"""Is not Python."""
+
+def run(mini_batch)
+    return mini_batch
