@@ -179,7 +179,7 @@ class Runner:
                 self._entry.shutdown()
         except BaseException as error:
             failure = load("failure")
-            sys.stderr.write(failure.detail(error))
+            complain(failure.detail(error))
             error_text = failure.one_line(error)
         self._send({"type": "goodbye", "error": error_text})
 
@@ -274,6 +274,15 @@ def set_up(job):
     load("entry").prepare(job["sys_path"], job["argv"])
 
 
+def complain(text):
+    """Say something on standard error, whatever the script has made of sys.stderr."""
+    flush()
+    try:
+        os.write(2, text.encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass  # closed by the script
+
+
 def flush():
     """Give the rank what was printed so far."""
     for stream in (sys.stdout, sys.stderr):
@@ -315,8 +324,7 @@ def main():
     try:
         status = Runner(fd, page_fd).serve()
     except BaseException as error:
-        failure = load("failure")
-        print("mpirun_infer: the runner cannot go on: " + failure.detail(error), file=sys.stderr)
+        complain("mpirun_infer: the runner cannot go on:\n" + load("failure").detail(error))
         status = UNUSABLE_STATUS
     flush()
     if status != 0:

@@ -98,6 +98,7 @@ class Crew:
         state = self.ranks[rank]
         state.incarnation += 1
         state.lost = False
+        state.running = ()
         seated = []
         for number in numbers:
             worker = Worker(number=number, rank=rank, incarnation=state.incarnation)

@@ -163,6 +163,7 @@ class Scheduler:
             for line in placement_lines(self._seats):
                 self.outbox.say("info", line)
             for seated in sorted(self._seats):
+                self.crew.ranks[seated].heard_at = now  # it had nothing to say until now
                 self._welcome(seated)
 
     def _welcome(self, rank: int) -> None:
@@ -371,7 +372,9 @@ class Scheduler:
     def _tick(self, now: float) -> None:
         for rank, state in self.crew.ranks.items():
             silent_s = now - state.heard_at
-            if silent_s > self.terms.silence_s and not state.lost and not state.released:
+            seated = state.incarnation > 0  # without a seat a rank sends no sign of life
+            gone = state.lost or state.released
+            if silent_s > self.terms.silence_s and seated and not gone:
                 self._rank_lost(RankLost(rank, f"silent for {silent_s:.0f} s"), now)
         if self.ending.phase is not Phase.RUNNING:
             return

@@ -95,12 +95,13 @@ def _launch_until_decided(
 
 
 def workers_wanted(job: JobConfig) -> int:
-    """What the job says, else Slurm's tasks, else one per GPU, else one per core, on each node."""
+    """What the job says, else Slurm's tasks but one (the master), else one per GPU or core a node."""
     nodes = _number("SLURM_JOB_NUM_NODES") or _number("SLURM_NNODES") or 1
     wanted = job.workers_for(nodes)
     if wanted is None:
         here = len(visible_gpus(os.environ)) or len(usable_cores())
-        wanted = _number("SLURM_NTASKS") or here * nodes
+        tasks = _number("SLURM_NTASKS")
+        wanted = here * nodes if tasks is None else tasks - 1
     return max(1, wanted)
 
 

@@ -71,7 +71,14 @@ class Rank:
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", zygote.__file__, str(theirs.fileno()), str(os.getpid())],
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    zygote.__file__,
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                ],
                 pass_fds=[theirs.fileno()],
                 env={},
             )
@@ -152,8 +159,8 @@ def test_a_runner_is_started_and_its_exit_status_told(rank):
     expected = {"event": "exited", "token": 7, "pid": pid, "status": 3 << 8}
     event = rank.event()
     assert expected | {"killed": [], "left": []} == event
-    assert b"out\n" == rank.output(7)
-    assert b"err\n" == rank.output(7, 2)
+    assert rank.output(7) == b"out\n"
+    assert rank.output(7, 2) == b"err\n"
 
 
 def test_a_runner_killed_by_a_signal_is_told_with_that_signal(rank):
@@ -209,20 +216,22 @@ def test_what_a_runner_is_born_with(rank):
     rank.started(1)
     session, argv, signals, limits, name = rank.output(1).decode().split("\n", 4)
     assert f"True {DEVNULL_STATUS} {{{core}}}" == session
-    assert "['100', '101'] [100, 101]" == argv
+    assert argv == "['100', '101'] [100, 101]"
     default, ignored = "<Handlers.SIG_DFL: 0>", "<Handlers.SIG_IGN: 1>"
     assert f"[{default}, {default}, {ignored}, {ignored}] set()" == signals
-    assert "0 1000" == limits
-    assert "b'caf\\xe9'" == name.strip()
+    assert limits == "0 1000"
+    assert name.strip() == "b'caf\\xe9'"
 
 
 def test_a_signal_goes_to_the_runner_alone(rank):
-    rank.spawn(1, ["/bin/sh", "-c", "trap 'echo got; exit 0' TERM; echo up; while :; do sleep 0.02; done"])
+    rank.spawn(
+        1, ["/bin/sh", "-c", "trap 'echo got; exit 0' TERM; echo up; while :; do sleep 0.02; done"]
+    )
     rank.started(1)
-    assert b"up\n" == os.read(rank.pipes[1][1], 100)
+    assert os.read(rank.pipes[1][1], 100) == b"up\n"
     rank.request({"op": "signal", "token": 1, "signal": int(signal.SIGTERM)})
     assert rank.event()["status"] == 0
-    assert b"got\n" == rank.output(1)
+    assert rank.output(1) == b"got\n"
 
 
 def test_kill_takes_the_whole_tree(rank, tmp_path):
@@ -267,10 +276,10 @@ def test_a_forking_storm_is_put_down(rank, tmp_path):
     storm = "import os, time\nfor _ in range(200):\n  if os.fork() == 0:\n    os.setsid(); time.sleep(600)\nprint('up', flush=True); time.sleep(600)"
     rank.spawn(1, [sys.executable, "-c", storm])
     rank.started(1)
-    assert b"up\n" == os.read(rank.pipes[1][1], 100)
+    assert os.read(rank.pipes[1][1], 100) == b"up\n"
     rank.request({"op": "kill", "token": 1})
     event = rank.event()
-    assert 200 == len(event["killed"])
+    assert len(event["killed"]) == 200
     assert not [pid for pid in event["killed"] if is_alive(pid)]
 
 

@@ -102,7 +102,7 @@ def test_the_page_keeps_what_was_written_last():
     assert wire.read_page(page) == (7, 2, wire.RUN, 99)
     wire.write_page(page, wire.NO_MINI_BATCH, 0, wire.IDLE, lambda: 100)
     assert wire.read_page(page) == (-1, 0, wire.IDLE, 100)
-    assert ("idle", "import", "init", "load", "run", "format", "shutdown") == wire.PHASE_NAMES
+    assert wire.PHASE_NAMES == ("idle", "import", "init", "load", "run", "format", "shutdown")
 
 
 def test_a_page_whose_writer_died_is_torn_until_the_next_write():

@@ -121,7 +121,7 @@ def ledger_in(state):
 
 
 @pytest.mark.parametrize(
-    ("state", "event"), product(State, STEPS), ids=lambda v: getattr(v, "name", v)
+    ("state", "event"), list(product(State, STEPS)), ids=lambda v: getattr(v, "name", v)
 )
 def test_cell(state, event):
     ledger = ledger_in(state)
@@ -138,7 +138,7 @@ def test_cell(state, event):
     assert (wanted is State.IN_FLIGHT) == (0 in ledger.holders)
 
 
-@pytest.mark.parametrize("state", State, ids=lambda state: state.name)
+@pytest.mark.parametrize("state", list(State), ids=lambda state: state.name)
 def test_a_result_counts_only_while_it_is_outstanding(state):
     assert (state is State.IN_FLIGHT) == ledger_in(state).holds(0, MINE)
 

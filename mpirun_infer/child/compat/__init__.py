@@ -81,9 +81,12 @@ class Finder:
     def find_spec(name, _path=None, _target=None):
         """The stand-in, or an error for what stands below one of ours and does not exist."""
         if name in FILES:
-            return importlib.util.spec_from_file_location(
-                name, os.path.join(FOLDER, FILES[name]), submodule_search_locations=[]
-            )
+            path = os.path.join(FOLDER, FILES[name])
+            spec = importlib.util.spec_from_file_location(name, path)
+            if spec is not None:
+                # A package, so that all names below come here; with nowhere else to look for them.
+                spec.submodule_search_locations = []
+            return spec
         parent = sys.modules.get(name.rpartition(".")[0])
         if parent is not None and getattr(parent, "STAND_IN", False):
             raise ImportError(str(needs_azure(name)), name=name)
