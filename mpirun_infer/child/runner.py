@@ -13,8 +13,10 @@ of the process, which the rank sees and understands, never in waiting.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import fcntl
+import functools
 import importlib.util
 import mmap
 import os
@@ -106,7 +108,6 @@ class Runner:
                 return 0
             else:
                 raise ValueError("a frame of type %r" % (kind,))
-            flush()
 
     # ------------------------------------------------------------------ init
 
@@ -130,8 +131,11 @@ class Runner:
                 self._at(self._wire.INIT)
                 self._entry.init()
         except BaseException as error:
-            self._send(init_failure(error, script, importing))
+            answer = init_failure(error, script, importing)
+            flush()
+            self._send(answer)
             return False
+        flush()
         self._at(self._wire.IDLE)
         self._send({"type": "ready", "init_s": self._perf_counter() - start})
         return True
@@ -167,6 +171,7 @@ class Runner:
         except BaseException as error:
             answer.update(run_failure(error, self._entry.script))
         answer.update(run_s=run_s, load_s=0.0)
+        flush()
         self._send(answer, body)
 
     # ------------------------------------------------------------------ shutdown
@@ -277,10 +282,8 @@ def set_up(job):
 def complain(text):
     """Say something on standard error, whatever the script has made of sys.stderr."""
     flush()
-    try:
+    with contextlib.suppress(OSError):  # closed by the script
         os.write(2, text.encode("utf-8", "backslashreplace"))
-    except OSError:
-        pass  # closed by the script
 
 
 def flush():
@@ -290,6 +293,12 @@ def flush():
             stream.flush()
         except Exception:  # the script's own stream, or none
             continue
+
+
+def close(fd):
+    """Close it, unless the script did."""
+    with contextlib.suppress(OSError):
+        os.close(fd)
 
 
 def private(fd):
@@ -319,7 +328,7 @@ def main():
     for stream in streams:
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     # A child that the script forks (a multiprocessing pool) must not keep the connection open.
-    os.register_at_fork(after_in_child=lambda: os.close(fd))
+    os.register_at_fork(after_in_child=functools.partial(close, fd))
     status = None
     try:
         status = Runner(fd, page_fd).serve()

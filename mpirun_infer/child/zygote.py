@@ -12,21 +12,19 @@ signal both lead to `leave`, which kills all trees before the zygote itself ends
 
 import array
 import contextlib
-import ctypes
-import fcntl
+import importlib.util
 import json
 import os
-import resource
 import select
 import signal
 import socket
 import sys
 import time
 from collections import deque
+from typing import Any
 
 DATAGRAM_BYTES_MAX = 1 << 20
 FDS_PER_RUNNER = 4
-PRIVATE_FD_MIN = 100
 TREE_VARIABLE = "MPIRUN_INFER_TREE"
 """Set in a runner's environment and inherited by what it starts: says whose tree it belongs to."""
 
@@ -34,142 +32,26 @@ SWEEP_ROUNDS_MAX = 100
 SWEEP_WAIT_MAX_S = 0.05
 LEAVE_WITHIN_S = 15.0
 
-PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 PARENT_DEATH_SIGNAL = signal.SIGRTMIN + 7
 """Of the zygote; not SIGKILL, so that it can kill the trees before it ends."""
 
 IGNORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-DEFAULT_IN_RUNNER = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGCHLD,
-    signal.SIGPIPE,
-    signal.SIGXFSZ,
-    PARENT_DEATH_SIGNAL,
-)
-OOM_SCORE = b"1000"
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
-def to_bytes(text):
-    """A string of a request as the kernel wants it."""
-    return text.encode("utf-8", "surrogateescape")
+def load(name):
+    """A sibling, by location: our folder is on nobody's sys.path."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
+    spec = importlib.util.spec_from_file_location("_mpirun_infer_" + name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-# --------------------------------------------------------------------------- processes in /proc
-
-
-def stat_of(pid):
-    """(state, parent, session, start time) of a process, or None when it is gone."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return None
-    return fields[0], int(fields[1]), int(fields[3]), int(fields[19])
-
-
-def environment_of(pid):
-    """The environment that a process was started with; empty when it may not be read."""
-    try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
-
-
-def live_processes():
-    """{pid: (state, parent, session, start time)} of all processes."""
-    found = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            stat = stat_of(int(name))
-            if stat is not None:
-                found[int(name)] = stat
-    return found
-
-
-def with_descendants(seeds, processes):
-    """The seeds and all that descend from them."""
-    children: dict[int, list[int]] = {}
-    for pid, (_, parent, _, _) in processes.items():
-        children.setdefault(parent, []).append(pid)
-    found = set()
-    waiting = list(seeds)
-    while waiting:
-        pid = waiting.pop()
-        if pid not in found:
-            found.add(pid)
-            waiting.extend(children.get(pid, ()))
-    return found
-
-
-# --------------------------------------------------------------------------- a runner's birth
-
-
-def become_runner(request, fds, status_fd, zygote_pid):
-    """In the forked child: turn into the runner; what goes wrong is told through `status_fd`."""
-    step = "prepare"
-    try:
-        signal.set_wakeup_fd(-1)
-        for number in DEFAULT_IN_RUNNER:
-            signal.signal(number, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        os.setsid()
-        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        if os.getppid() != zygote_pid:
-            os._exit(1)  # the zygote died before the line above
-        protocol_fd, page_fd = (to_private_fd(fd) for fd in fds[:2])
-        os.dup2(fds[2], 1)
-        os.dup2(fds[3], 2)
-        close_all_but({0, 1, 2, protocol_fd, page_fd, status_fd})
-        set_limits(request["cores"])
-        step = f"enter the folder {request['cwd']!r}"
-        folder = to_bytes(request["cwd"])
-        os.makedirs(folder, exist_ok=True)
-        os.chdir(folder)
-        step = f"start {request['argv'][0]!r}"
-        argv = [to_bytes(part) for part in request["argv"]]
-        argv += [b"%d" % protocol_fd, b"%d" % page_fd]
-        env = {to_bytes(name): to_bytes(value) for name, value in request["env"].items()}
-        os.execvpe(argv[0], argv, env)
-    except BaseException as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else repr(error)
-        os.write(status_fd, f"cannot {step}: {reason}".encode("utf-8", "replace")[:4000])
-    finally:
-        os._exit(127)
-
-
-def to_private_fd(fd):
-    """A copy that survives exec, out of the way of what the user's programs expect to be free."""
-    for lowest in (PRIVATE_FD_MIN, 10):
-        try:
-            return fcntl.fcntl(fd, fcntl.F_DUPFD, lowest)
-        except OSError:
-            continue  # a very low limit of open files
-    raise OSError(0, "too few file descriptors allowed (ulimit -n)")
-
-
-def close_all_but(kept):
-    """Close every other descriptor."""
-    for name in os.listdir("/proc/self/fd"):
-        if int(name) not in kept:
-            with contextlib.suppress(OSError):  # the listing's own
-                os.close(int(name))
-
-
-def set_limits(cores):
-    """Cores, no core files, first choice of the kernel when memory runs out; none is a must."""
-    if cores:
-        with contextlib.suppress(OSError, ValueError):
-            os.sched_setaffinity(0, cores)
-    with contextlib.suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "wb", buffering=0) as file:
-        file.write(OOM_SCORE)
+birth: Any = load("birth")
+proc: Any = load("processes")
 
 
 class Runner:
@@ -184,15 +66,12 @@ class Runner:
         self.token = token
         self.pid = pid
         self.marker = marker
-        self.started_at = (stat_of(pid) or (b"Z", 0, 0, 0))[3]
+        self.started_at = (proc.stat_of(pid) or (b"Z", 0, 0, 0))[3]
         self.status_fd = status_fd
         self.dead = False
         self.sweep_at = None
         self.rounds = 0
         self.killed = set()
-
-
-# --------------------------------------------------------------------------- the zygote
 
 
 class Zygote:
@@ -240,30 +119,22 @@ class Zygote:
         self.leave()
 
     def leave(self):
-        """Kill everything and come back when it is dead, or after some seconds."""
+        """Kill everything and come back when it is dead, or after some seconds.
+
+        No runner is reaped before that: its pid, by which its tree is found, stays its own.
+        """
         deadline = time.monotonic() + LEAVE_WITHIN_S
         wait_s = 0.001
         while time.monotonic() < deadline:
-            processes = live_processes()
-            children = [pid for pid, stat in processes.items() if stat[1] == self._pid]
-            seeds = set(children)
+            processes = proc.live_processes()
+            seeds = {pid for pid, (_, parent, *_) in processes.items() if parent == self._pid}
             for runner in self._runners.values():
                 seeds |= self._tree_seeds(runner, processes)
-            doomed = with_descendants(seeds, processes) - {self._pid}
-            if not self._kill_all(doomed, processes) and not self._children_left():
+            doomed = proc.with_descendants(seeds, processes) - {self._pid}
+            if not self._kill_all(doomed, processes):
                 return
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, SWEEP_WAIT_MAX_S)
-
-    @staticmethod
-    def _children_left():
-        """Reap what is dead; whether anything is left."""
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return False
-        return True
 
     # ------------------------------------------------------------------ waiting
 
@@ -340,7 +211,7 @@ class Zygote:
         try:
             pid = os.fork()
             if pid == 0:
-                become_runner(request, fds, write_fd, self._pid)
+                birth.become_runner(request, fds, write_fd, self._pid)
         except OSError:
             os.close(read_fd)
             raise
@@ -413,8 +284,8 @@ class Zygote:
 
     def _sweep(self, runner):
         """One round: kill what is there of the tree; the runner's end is told when none is."""
-        processes = live_processes()
-        doomed = with_descendants(self._tree_seeds(runner, processes), processes)
+        processes = proc.live_processes()
+        doomed = proc.with_descendants(self._tree_seeds(runner, processes), processes)
         doomed.discard(self._pid)
         left = self._kill_all(doomed, processes)
         runner.killed.update(left)
@@ -451,7 +322,7 @@ class Zygote:
             if (
                 session == runner.pid
                 or (alone and parent == self._pid)
-                or (started_at >= runner.started_at and runner.marker in environment_of(pid))
+                or (started_at >= runner.started_at and runner.marker in proc.environment_of(pid))
             ):
                 seeds.add(pid)
         return seeds
@@ -480,13 +351,13 @@ def main():
     null_fd = os.open(os.devnull, os.O_RDWR)
     for standard_fd in (0, 1, 2):
         os.dup2(null_fd, standard_fd)
-    close_all_but({0, 1, 2, fd})
+    birth.close_all_but({0, 1, 2, fd})
     os.set_inheritable(fd, False)
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    birth.prctl(PR_SET_CHILD_SUBREAPER, 1)
     zygote = Zygote(fd)
-    _libc.prctl(PR_SET_PDEATHSIG, PARENT_DEATH_SIGNAL, 0, 0, 0)
+    birth.prctl(birth.PR_SET_PDEATHSIG, PARENT_DEATH_SIGNAL)
     if os.getppid() == parent_pid:
         zygote.serve()
     os._exit(0)

@@ -39,6 +39,7 @@ class Worker(msgspec.Struct, kw_only=True):
     """One slot of one rank, as the master sees it.
 
     `handed` is in the order of the hand-out; the first one is running, the others wait.
+    `firm`: it had nothing to give back when it was asked; not asked again before its next result.
     `run_s` is a moving mean over its `run()` calls, None before the first.
     """
 
@@ -48,6 +49,7 @@ class Worker(msgspec.Struct, kw_only=True):
     ready: bool = False
     retired: bool = False
     revoking: bool = False
+    firm: bool = False
     handed: deque[Handed] = msgspec.field(default_factory=deque)
     run_s: float | None = None
     ready_at: float = 0.0
@@ -119,7 +121,7 @@ class Crew:
             self._starving[number] = None
         elif len(worker.handed) <= pack_size(worker.run_s):
             self._hungry[number] = None
-        if len(worker.handed) > 1:
+        if len(worker.handed) > 1 and not worker.firm:
             self._prefetching[number] = None
 
     def next_to_feed(self) -> Worker | None:

@@ -41,14 +41,15 @@ class Intake:
         holder = Holder(worker.number, worker.incarnation, outcome.try_number)
         if not self._ledger.holds(outcome.mini_batch, holder):
             return None  # stale: somebody else has it, or it is settled
-        handed = worker.take(outcome.mini_batch)
+        result, failure = outcome.result, outcome.failure
+        handed = worker.take(outcome.mini_batch) if result or failure else None
         if handed is None:
             return None
-        if outcome.failure is not None:
-            return self.failed(worker, handed, outcome.failure, now)
-        if outcome.result is not None:
-            worker.note_run(outcome.result.run_s)
-            return self._succeeded(worker, handed, outcome.result, rows, now)
+        if failure is not None:
+            return self.failed(worker, handed, failure, now)
+        if result is not None:
+            worker.note_run(result.run_s)
+            return self._succeeded(worker, handed, result, rows, now)
         return None
 
     def failed(

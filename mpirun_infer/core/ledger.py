@@ -219,7 +219,7 @@ class Ledger:
         self.ended = None
 
     def _end(self, record: Ended) -> None:
-        """A decision: nothing ran when it was written, though what was given back left no record."""
+        """A decision: nothing was out then, though what was given back left no record."""
         for mini_batch in tuple(self.holders):
             self.give_back(mini_batch)
         self.ended = record

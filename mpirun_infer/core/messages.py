@@ -6,7 +6,12 @@ Never:   knows the transport; carries input data (workers read their own).
 
 A message is one header; `Result` alone is followed by a body, the formatted rows of all its
 outcomes, in order.
+
+Texts are UTF-8. What may hold other bytes travels as bytes: paths, and the plan (`pack_plan`),
+whose arguments and paths are texts with surrogates.
 """
+
+import json
 
 import msgspec
 
@@ -93,14 +98,16 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True, tag="welcome"):
 
     A rank that has joined before drops all its work and starts anew under the new incarnation.
     The k-th process of a worker gets the number `first_process + worker + k * workers_total`.
+    `plan` is what `pack_plan` made. `first_on_node`: this rank sweeps its node first.
     """
 
     incarnation: int
     seats: tuple[Seat, ...]
-    plan: RunnerPlan
+    plan: bytes
     first_process: int
     workers_total: int
     beat_s: float
+    first_on_node: bool
 
 
 class Dispatch(msgspec.Struct, frozen=True, kw_only=True, tag="dispatch"):
@@ -146,3 +153,13 @@ def decode_from_master(data: bytes | bytearray | memoryview) -> FromMaster:
     """The master's message; msgspec.ValidationError when the bytes are not one."""
     message: FromMaster = _from_master.decode(data)
     return message
+
+
+def pack_plan(plan: RunnerPlan) -> bytes:
+    """The plan as ASCII JSON, which unlike msgpack has room for surrogates."""
+    return json.dumps(msgspec.to_builtins(plan)).encode("ascii")
+
+
+def read_plan(data: bytes) -> RunnerPlan:
+    """What `pack_plan` packed."""
+    return msgspec.convert(json.loads(data), RunnerPlan)

@@ -39,6 +39,7 @@ from mpirun_infer.core.messages import (
     Retired,
     Returned,
     Welcome,
+    pack_plan,
 )
 from mpirun_infer.core.outbox import Outbox
 from mpirun_infer.core.records import Committed, Dispatched, Ended, Failed, Header, Listed
@@ -70,6 +71,7 @@ class Scheduler:
         self.first_dispatch_at: float | None = None
         self.last_commit_at: float | None = None
         self._progress_at = now
+        self._plan = pack_plan(terms.plan)
         self._seats: dict[int, list[Seat]] = {}
         self._queue: deque[MiniBatch] = deque()
         self._surplus_told = False
@@ -174,12 +176,17 @@ class Scheduler:
             Welcome(
                 incarnation=self.crew.ranks[rank].incarnation,
                 seats=tuple(self._seats[rank]),
-                plan=self.terms.plan,
+                plan=self._plan,
                 first_process=self.terms.first_process,
                 workers_total=self.terms.workers_total,
                 beat_s=self.terms.beat_s,
+                first_on_node=self._is_first_on_node(rank),
             ),
         )
+
+    def _is_first_on_node(self, rank: int) -> bool:
+        node = self.crew.ranks[rank].facts.node
+        return rank == min(r for r, state in self.crew.ranks.items() if state.facts.node == node)
 
     def _welcome_back(self, rank: int, state: Rank) -> None:
         """It was declared lost and speaks again: it starts anew, its old work is dropped."""
@@ -242,6 +249,7 @@ class Scheduler:
             if retry is not None:
                 again.append(retry)
             start += length
+        worker.firm = False
         self._queue.extendleft(reversed(again))
 
     def _returned(self, worker: Worker, message: Returned) -> None:
@@ -250,6 +258,7 @@ class Scheduler:
             if handed is not None:
                 self._give_back(handed)
         worker.revoking = False
+        worker.firm = message.ready and not message.mini_batches
         worker.ready = message.ready
 
     def _retired(self, worker: Worker, message: Retired, now: float) -> None:

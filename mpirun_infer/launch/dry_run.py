@@ -20,6 +20,7 @@ from mpirun_infer.core.wording import failure_line
 from mpirun_infer.errors import ExitCode, UsageError
 from mpirun_infer.inputs.listing import Found, list_items
 from mpirun_infer.model import MiniBatch
+from mpirun_infer.store.run_folder import make_script_folders
 from mpirun_infer.supervise.placement import node_facts
 from mpirun_infer.supervise.poller import READ, Poller
 from mpirun_infer.supervise.source_hash import source_hash
@@ -66,6 +67,7 @@ class _Foreground:
 def dry_run(job: JobConfig) -> int:
     """Run it; the exit code is 0 when the mini-batch succeeded, 3 when not, 2 or 4 for init()."""
     mini_batch = _first_mini_batch(job)
+    make_script_folders(job.outputs.values())
     facts = node_facts(os.environ)
     workers = job.workers_for(1) or len(facts.gpus) or len(facts.cores)
     plan = build_plan(

@@ -9,8 +9,10 @@ Never:   believes mpiexec's exit code.
 import contextlib
 import ctypes
 import os
+import re
 import selectors
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +24,7 @@ import msgspec
 
 from mpirun_infer.core.records import Ended
 from mpirun_infer.errors import ExitCode
+from mpirun_infer.launch.scratch import Scratch, is_alive
 from mpirun_infer.launch.signals import StopRequests
 from mpirun_infer.model import LaunchOrder, RankVerdict
 from mpirun_infer.store import journal, lock
@@ -36,6 +39,7 @@ LEAVE_TIMEOUT_S = 20.0
 
 TERM_GRACE_S = 3.0
 OUTPUT_TAIL_BYTES = 16 << 10
+_LAUNCH_FILE = re.compile(r"launch\.(.+)\.(\d+)\.\d+\.json(?:\.probe)?")
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
@@ -69,6 +73,7 @@ class Ranks:
         self._alive_at = 0.0
         self._seen_status: tuple[int, int] | None = None
         self._epoch_before = 0
+        self._cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         """Start the ranks; may be entered again after it was left."""
@@ -78,11 +83,14 @@ class Ranks:
         self._selector = selectors.DefaultSelector()
         self._alive_at = time.monotonic()
         self._epoch_before = self._newest_epoch()
+        self._sweep_launch_files()
         fd = os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with os.fdopen(fd, "wb") as file:
             file.write(msgspec.json.encode(self._order))
+        environment = self._cleanup.enter_context(Scratch())
         self._process = subprocess.Popen(
             self._line,
+            env=os.environ | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -103,6 +111,7 @@ class Ranks:
     ) -> None:
         self._kill()
         self._selector.close()
+        self._cleanup.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._file)
 
@@ -122,6 +131,15 @@ class Ranks:
                 self._kill()
                 return self._judge(why)
         return self._judge(f"mpiexec ended with {_status_text(process.returncode)}")
+
+    def _sweep_launch_files(self) -> None:
+        """Remove the orders of launchers that died on this host."""
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self._folder.control_dir):
+                path = os.path.join(self._folder.control_dir, name)
+                match = _LAUNCH_FILE.fullmatch(name)
+                if match and match[1] == socket.gethostname() and not is_alive(int(match[2])):
+                    os.unlink(path)
 
     # ------------------------------------------------------------------ watching
 

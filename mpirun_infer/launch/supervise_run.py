@@ -23,6 +23,7 @@ from mpirun_infer.launch.resolve import spool_stdin
 from mpirun_infer.launch.run_options import RunOptions
 from mpirun_infer.launch.signals import StopRequests
 from mpirun_infer.model import LaunchOrder
+from mpirun_infer.store.lock import peek
 from mpirun_infer.store.run_folder import RunFolder
 from mpirun_infer.supervise.placement import usable_cores, visible_gpus
 from mpirun_infer.watch.follow import Follower
@@ -60,8 +61,10 @@ def run(job: JobConfig, options: RunOptions) -> int:
             follower,
             restarts_max=job.max_restarts,
         )
-        # Without news of this launch the old summary would only confuse.
-        status = follower.finish() if follower.has_news or outcome.exit_code == 0 else None
+        # A summary of somebody else's launch would only confuse.
+        holder = peek(folder)
+        ours = holder is not None and holder.launch == order.launch
+        status = follower.finish() if ours or outcome.exit_code == 0 else None
     if outcome.reason and (status is None or status.reason != outcome.reason):
         click.echo(f"mpirun-infer: {outcome.reason}", err=True)
     return outcome.exit_code

@@ -5,7 +5,7 @@ Touches: the clock, and everything else through `transport`, `store`, `inputs` a
 Never:   runs user code; touches a file in this thread; waits for the disk.
 
 One turn: messages of the ranks (unless too much waits for the disk: then the ranks wait, too), what
-became durable, what was listed, the time. With nothing to do it sleeps, up to 2 ms.
+became durable, what was listed, the time. With nothing to do it sleeps, up to 5 ms.
 """
 
 import time
@@ -37,7 +37,10 @@ from mpirun_infer.model import MiniBatch
 from mpirun_infer.transport.base import Backoff, Buffer, PeerLost, Transport
 
 TICK_S = 0.25
-IDLE_SLEEP_S = 0.002
+IDLE_SLEEP_S = 0.005
+"""Reached by doubling, so a sleep is about as long as the silence before it: whoever answers after
+a run of some milliseconds finds the master awake, and long runs cost no wake-ups."""
+
 DRAIN_REQUEST = "drain"
 """A file of this name in control/ asks for a drain."""
 
@@ -114,12 +117,14 @@ class Master:
         while self.left is None:
             if self.turn(time.monotonic()):
                 backoff.reset()
-            else:
-                time.sleep(backoff.next_s())
+                continue
+            pause_s = backoff.next_s()
+            if pause_s:
+                time.sleep(pause_s)
         return self.left
 
     def turn(self, now: float) -> bool:
-        """Do what there is to do; False when that was nothing."""
+        """Do what there is to do; False when no rank said anything and nothing was listed."""
         moved = False
         room = self._commits.has_room
         if room:
@@ -131,8 +136,7 @@ class Master:
                 message = decode_from_worker(arrival.header)
                 self._handle(RankSaid(arrival.peer, message, arrival.body), now)
         durable = self._commits.poll()
-        if durable:
-            moved = True
+        if durable:  # nobody waits for the answer, so it is no reason to poll faster
             self._handle(Durable(tuple(durable)), now)
         moved = self._list(now) or moved
         if now >= self._next_tick:

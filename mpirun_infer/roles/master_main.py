@@ -22,8 +22,8 @@ from mpirun_infer.roles.opening import (
     finish_files,
     open_run,
 )
-from mpirun_infer.store.recover import HeaderPlace
 from mpirun_infer.store import publish
+from mpirun_infer.store.recover import HeaderPlace
 from mpirun_infer.transport.base import Backoff, PeerLost, Transport
 
 SEND_HOME_TIMEOUT_S = 20.0
@@ -91,8 +91,6 @@ def send_home(transport: Transport) -> None:
     backoff = Backoff()
     while waiting and time.monotonic() < deadline:
         for arrival in transport.poll():
-            if isinstance(arrival, PeerLost):
-                waiting.discard(arrival.peer)
-            elif isinstance(decode_from_worker(arrival.header), Released):
+            if isinstance(arrival, PeerLost) or isinstance(decode_from_worker(arrival.header), Released):
                 waiting.discard(arrival.peer)
         time.sleep(backoff.next_s())

@@ -27,7 +27,7 @@ from mpirun_infer.store import publish
 from mpirun_infer.store.commit import Committer
 from mpirun_infer.store.lock import Lock
 from mpirun_infer.store.recover import Recovered, replay
-from mpirun_infer.store.run_folder import RunFolder
+from mpirun_infer.store.run_folder import RunFolder, make_script_folders
 from mpirun_infer.supervise.source_hash import source_hash
 
 JOURNAL_VERSION = 1
@@ -89,6 +89,7 @@ def open_run(job: JobConfig, order: LaunchOrder, ranks: int) -> Run:
     if order.fresh:
         folder.move_aside()
     folder.prepare()
+    make_script_folders(job.outputs.values())
     lock = store_lock.acquire(folder, run_id="", launch=order.launch)
     try:
         return _open_locked(job, order, ranks, folder, lock)

@@ -24,6 +24,9 @@ from mpirun_infer.supervise.spawner import Spawner
 from mpirun_infer.transport.base import Transport
 
 FINALIZE_TIMEOUT_S = 10.0
+SHARED_MEMORY_VARIABLE = "MPIRUN_INFER_SHARED_MEMORY"
+"""Names a folder that our launcher removes, whatever happens to the ranks."""
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -109,11 +112,17 @@ def _leave(transport: Transport, exit_code: int) -> None:
 
 
 def spare_network_probing(environ: MutableMapping[str, str]) -> None:
-    """With all ranks on one host Open MPI need not look for fast networks, which takes a second."""
+    """With all ranks on one host Open MPI need not look for fast networks, which takes a second.
+
+    And shared memory can go where our launcher finds it when the ranks are killed.
+    """
     size = environ.get("OMPI_COMM_WORLD_SIZE")
     if size is not None and environ.get("OMPI_COMM_WORLD_LOCAL_SIZE") == size:
         environ.setdefault("OMPI_MCA_btl", "^uct,ofi")
         environ.setdefault("OMPI_MCA_mtl", "^ofi")
+        shared_memory = environ.get(SHARED_MEMORY_VARIABLE, "")
+        if os.path.isdir(shared_memory):
+            environ.setdefault("OMPI_MCA_btl_sm_backing_directory", shared_memory)
 
 
 def die_with_parent() -> None:

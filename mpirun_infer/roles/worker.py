@@ -23,6 +23,7 @@ from mpirun_infer.core.messages import (
     Welcome,
     decode_from_master,
     encode,
+    read_plan,
 )
 from mpirun_infer.model import NodeFacts
 from mpirun_infer.roles.desk import RankDesk
@@ -31,6 +32,7 @@ from mpirun_infer.store.run_folder import RunFolder
 from mpirun_infer.supervise.poller import READ, Poller
 from mpirun_infer.supervise.spawner import Exited, Spawner, SpawnFailed, Started, ZygoteLostError
 from mpirun_infer.supervise.supervisor import State, Supervisor
+from mpirun_infer.supervise.sweep import sweep_earlier_epochs
 from mpirun_infer.transport.base import Backoff, Buffer, PeerLost, Transport
 
 MASTER = 0
@@ -149,11 +151,16 @@ class Worker:
 
     def _join(self, welcome: Welcome, now: float) -> None:
         """Start the runners; a second welcome means that our old work is dropped."""
+        plan = read_plan(welcome.plan)
         if self._desk is None:
-            folder = RunFolder(welcome.plan.output_folder, "rows")
+            folder = RunFolder(plan.output_folder, "rows")
             self._sink = LogSink()
             self._desk = RankDesk(folder, self._sink, self._facts.node, self._transport.rank)
         self._desk.say(f"joined as incarnation {welcome.incarnation}, pid {os.getpid()}")
+        if welcome.first_on_node:
+            left_over = sweep_earlier_epochs(plan.run_id)
+            if left_over:
+                self._desk.say(f"killed what an earlier launch had left here: {left_over}")
         self._held_back.clear()
         for old in self._supervisors.values():
             old.release(now, at_once=True)
@@ -166,7 +173,7 @@ class Worker:
             first = welcome.first_process + seat.worker + used * welcome.workers_total
             supervisor = Supervisor(
                 seat,
-                welcome.plan,
+                plan,
                 welcome.incarnation,
                 processes=range(first, first + PROCESSES_MAX, welcome.workers_total),
                 spawner=self._spawner,

@@ -174,6 +174,9 @@ def _assemble(
     folder: RunFolder, lock: Lock, ranges: Sequence[Range], size: int, disk: Disk
 ) -> None:
     """Make `rows/final.<epoch>`, whole and durable, under a name that only we use."""
+    own = any(part.epoch == lock.epoch for part in ranges)
+    if own and not os.path.lexists(folder.segment(lock.epoch)):
+        raise _superseded(folder, lock)
     target = folder.assembled(lock.epoch)
     _unlink(disk, target)
     if not _link_own(folder, lock, ranges, target, disk):

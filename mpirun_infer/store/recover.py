@@ -118,7 +118,7 @@ class _Summary:
                 self.mini_batches_known = record.mini_batch + 1
         elif isinstance(record, Failed | TryFailed):
             self.mini_batches_known = max(self.mini_batches_known, record.mini_batch + 1)
-        elif isinstance(record, Listed):
+        elif isinstance(record, Listed) and self.listed is None:
             self.listed = record
             self.listed_epoch = self.epoch
 

@@ -20,7 +20,7 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from mpirun_infer.errors import HeldError, ResumeError, UsageError
 from mpirun_infer.store import lock
@@ -305,6 +305,15 @@ class RunFolder:
                 match = _PROCESS_FILE.match(name)
                 if match:
                     yield int(match[1])
+
+
+def make_script_folders(paths: Iterable[str]) -> None:
+    """Create what a script writes to itself (`outputs`); UsageError when that is impossible."""
+    for path in paths:
+        try:
+            os.makedirs(path, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"outputs: {path}: cannot be made: {error.strerror}") from error
 
 
 def _sync_folder(path: str) -> None:

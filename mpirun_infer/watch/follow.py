@@ -105,11 +105,6 @@ class Follower:
                 self._print(line)
         return status
 
-    @property
-    def has_news(self) -> bool:
-        """Whether a status was written since this was made."""
-        return self._status is not None
-
     def close(self) -> None:
         """Give the terminal back: the live line goes, the cursor returns. May be called twice."""
         if self._live is not None:

@@ -21,4 +21,4 @@ def run(mini_batch):
         file.writelines(path + "\n" for path in mini_batch)
     names = [os.path.basename(path) for path in mini_batch]
     greeting = os.environ["GREETING"]
-    return ["%s %s %d" % (greeting, LABELS[name], ARGUMENTS.scale) for name in names]
+    return [f"{greeting} {LABELS[name]} {ARGUMENTS.scale}" for name in names]

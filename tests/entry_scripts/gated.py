@@ -1,4 +1,4 @@
-"""A row per file: its name and its text. Files from number GATE_AT on wait until GATE_FILE is there.
+"""A row per file: its name and its text. Files from GATE_AT on wait until GATE_FILE is there.
 
 So a test decides how far a run has come when it strikes.
 """

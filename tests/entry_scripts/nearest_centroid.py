@@ -1,4 +1,4 @@
-"""Tells digits by the nearest mean image; the means come from the labelled digits of a side input."""
+"""Tells digits by the nearest mean image; the means come from labelled digits."""
 
 import argparse
 import os
@@ -32,5 +32,5 @@ def run(mini_batch):
     rows = []
     for path in mini_batch:
         distances = ((CENTROIDS - pixels(path)) ** 2).sum(axis=1)
-        rows.append("%s: %d" % (os.path.basename(path), distances.argmin()))
+        rows.append(f"{os.path.basename(path)}: {distances.argmin()}")
     return rows

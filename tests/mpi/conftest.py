@@ -72,17 +72,17 @@ class Run:
 
     def __init__(self, job, line, environment):
         self._job = job
-        self._out, self._err = (open(job.folder / name, "w+b") for name in ("stdout", "stderr"))
         self.started_at = time.monotonic()
-        self.process = subprocess.Popen(
-            line,
-            cwd=job.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=self._out,
-            stderr=self._err,
-            start_new_session=True,
-        )
+        with (job.folder / "stdout").open("wb") as out, (job.folder / "stderr").open("wb") as err:
+            self.process = subprocess.Popen(
+                line,
+                cwd=job.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
         self.took_s = 0.0
 
     @property
@@ -103,18 +103,10 @@ class Run:
         self.took_s = time.monotonic() - self.started_at
         return code
 
-    def signal(self, number):
-        os.kill(self.process.pid, number)
-
-    def kill_group(self, number=signal.SIGKILL):
+    def kill_group(self):
         if self.process.poll() is None:
-            os.killpg(self.process.pid, number)
+            os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(WITHIN_S)
-
-    def close(self):
-        self.kill_group()
-        self._out.close()
-        self._err.close()
 
 
 class Job:
@@ -130,7 +122,6 @@ class Job:
         self.judged = 0
         for made in (self.data, self.temporary):
             made.mkdir()
-        self._shared_memory = self.shared_memory()
 
     # ------------------------------------------------------------------ what is scored
 
@@ -251,7 +242,15 @@ class Job:
         raise AssertionError("no mpiexec")
 
     def shared_memory(self):
-        return set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+        """What the job's launchers keep there; a user's mpiexec is on its own."""
+        names = [name.rpartition(".") for name in os.listdir("/dev/shm")]
+        pids = [str(run.process.pid) for run in self.runs]
+        return [name for name in names if name[0].startswith("mpirun-infer.") and name[2] in pids]
+
+    def wait_for_state(self, state):
+        """Until the master says so."""
+        status = self.output / ".mpirun_infer" / "status.json"
+        wait_until(lambda: f'"state":"{state}"' in status.read_text(), f"state {state}")
 
     # ------------------------------------------------------------------ the judge
 
@@ -265,7 +264,7 @@ class Job:
         control = self.output / ".mpirun_infer" / "control"
         assert list(control.glob("*")) == []
         assert [str(path) for path in self.temporary.rglob("*")] == []
-        assert sorted(self.shared_memory() - self._shared_memory) == []
+        assert self.shared_memory() == []
         assert not [path for path in self.folder.rglob("*") if path.is_socket()]
         assert not list(self.folder.glob("mpirun-infer-bug-*"))
 
@@ -279,7 +278,7 @@ def job(tmp_path):
     job = Job(tmp_path)
     yield job
     for run in job.runs:
-        run.close()
+        run.kill_group()
     for pid, _, _ in job.of_this_job():
         try:
             os.kill(pid, signal.SIGKILL)

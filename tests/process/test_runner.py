@@ -22,7 +22,7 @@ RUNNER = Path(wire.__file__).parent / "runner.py"
 WITHIN_S = 20.0
 ROWS_BYTES_MAX = 1 << 24
 DUMP_SIGNAL = signal.SIGRTMIN + 6
-OLD_PYTHONS = sorted(Path("/root/.pyenv/versions").glob("3.8.*/bin/python"))
+OLD_PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.8.*/bin/python"))
 
 
 def make_bare_python(folder):
@@ -283,7 +283,7 @@ def test_a_hostile_script_gets_clear_failures(any_rank):
         "the rows hold '\\ud800', which UTF-8 cannot write",
         "RecursionError",
     ]
-    assert answers[0]["where"] == "hostile.py:14"
+    assert answers[0]["where"] == "hostile.py:13"
     assert bytes(any_rank.run("/d/x")[1]) == b"/d/x\n"
     assert any_rank.leave() == ("", 0)
 
@@ -391,12 +391,13 @@ def test_init_that_raises_is_told_and_ends_it(any_rank):
 @pytest.mark.parametrize(
     ("script", "error", "where"),
     [
-        ("no_run.py", "no_run.py has no run() function", ""),
-        ("syntax_error.py", "SyntaxError: ", "syntax_error.py:3"),
+        ("def init(): pass", "score.py has no run() function", ""),
+        ("def run(m):\n    return\ndef run(m)\n", "SyntaxError: ", "score.py:3"),
     ],
 )
-def test_a_script_that_can_never_work_is_a_usage_error(any_rank, script, error, where):
-    answer = any_rank.init(script)
+def test_a_script_that_can_never_work_is_a_usage_error(any_rank, tmp_path, script, error, where):
+    (tmp_path / "score.py").write_text(script)
+    answer = any_rank.init(tmp_path / "score.py")
     assert answer["type"] == "init_failed"
     assert error in answer["error"]
     assert (answer["usage_error"], answer["where"]) == (True, where)

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mpirun_infer.child import zygote
+from mpirun_infer.child import processes, wire
 
+ZYGOTE = Path(processes.__file__).parent / "zygote.py"
 WITHIN_S = 15.0
 DEVNULL_STATUS = os.stat(os.devnull).st_rdev
 
@@ -48,6 +49,15 @@ if sys.argv[2] == "stay":
 while len(os.listdir(folder)) < 4:
     time.sleep(0.01)
 """
+STORM = """
+import os, time
+for _ in range(200):
+    if os.fork() == 0:
+        os.setsid()
+        time.sleep(600)
+print("up", flush=True)
+time.sleep(600)
+"""
 TREE_NAMES = ("child", "own_session", "daemon", "bare_daemon")
 
 
@@ -59,7 +69,7 @@ def wait_until(condition, what):
 
 
 def is_alive(pid):
-    stat = zygote.stat_of(pid)
+    stat = processes.stat_of(pid)
     return stat is not None and stat[0] not in (b"Z", b"X")
 
 
@@ -75,7 +85,7 @@ class Rank:
                     sys.executable,
                     "-I",
                     "-S",
-                    zygote.__file__,
+                    str(ZYGOTE),
                     str(theirs.fileno()),
                     str(os.getpid()),
                 ],
@@ -91,6 +101,7 @@ class Rank:
     def spawn(self, token, argv, *, env=None, cwd="/", cores=()):
         protocol, theirs = socket.socketpair()
         page_fd = os.memfd_create("page")
+        os.ftruncate(page_fd, 4096)
         out_read, out_write = os.pipe()
         err_read, err_write = os.pipe()
         fds = [theirs.fileno(), page_fd, out_write, err_write]
@@ -207,7 +218,8 @@ def test_what_a_runner_is_born_with(rank):
         "print(os.getsid(0) == os.getpid(), os.stat(0).st_rdev, os.sched_getaffinity(0))\n"
         "print(sys.argv[1:], [n for n in map(int, os.listdir('/proc/self/fd')) if n > 3])\n"
         "print([signal.getsignal(n) for n in (15, 1, 10, 12)], signal.pthread_sigmask(0, []))\n"
-        "print(resource.getrlimit(resource.RLIMIT_CORE)[0], open('/proc/self/oom_score_adj').read())\n"
+        "core_bytes = resource.getrlimit(resource.RLIMIT_CORE)[0]\n"
+        "print(core_bytes, open('/proc/self/oom_score_adj').read())\n"
         "print(os.fsencode(os.environ['NAME']))\n"
     )
     core = min(os.sched_getaffinity(0))
@@ -224,9 +236,8 @@ def test_what_a_runner_is_born_with(rank):
 
 
 def test_a_signal_goes_to_the_runner_alone(rank):
-    rank.spawn(
-        1, ["/bin/sh", "-c", "trap 'echo got; exit 0' TERM; echo up; while :; do sleep 0.02; done"]
-    )
+    program = "trap 'echo got; exit 0' TERM; echo up; while :; do sleep 0.02; done"
+    rank.spawn(1, ["/bin/sh", "-c", program])
     rank.started(1)
     assert os.read(rank.pipes[1][1], 100) == b"up\n"
     rank.request({"op": "signal", "token": 1, "signal": int(signal.SIGTERM)})
@@ -273,8 +284,7 @@ def test_a_tree_dies_without_harm_to_another(rank, tmp_path):
 
 
 def test_a_forking_storm_is_put_down(rank, tmp_path):
-    storm = "import os, time\nfor _ in range(200):\n  if os.fork() == 0:\n    os.setsid(); time.sleep(600)\nprint('up', flush=True); time.sleep(600)"
-    rank.spawn(1, [sys.executable, "-c", storm])
+    rank.spawn(1, [sys.executable, "-c", STORM])
     rank.started(1)
     assert os.read(rank.pipes[1][1], 100) == b"up\n"
     rank.request({"op": "kill", "token": 1})
@@ -304,7 +314,7 @@ time.sleep(600)
 
 
 def test_all_trees_die_when_the_rank_is_killed(tmp_path):
-    env = {**os.environ, "PYTHONPATH": str(Path(zygote.__file__).parents[2])}
+    env = {**os.environ, "PYTHONPATH": str(ZYGOTE.parents[2])}
     command = [sys.executable, "-c", RANK, str(Path(__file__).parent), str(tmp_path / "tree")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=env) as rank:
         zygote_pid = int(rank.stdout.readline())
@@ -350,7 +360,7 @@ def test_it_sleeps_while_nothing_happens(rank):
         status = Path(f"/proc/{rank.process.pid}/status").read_text()
         return [int(line.split()[1]) for line in status.splitlines() if "ctxt_switches" in line]
 
-    wait_until(lambda: zygote.stat_of(rank.process.pid)[0] == b"S", "sleep")
+    wait_until(lambda: processes.stat_of(rank.process.pid)[0] == b"S", "sleep")
     before = switches()
     select.select([rank.socket], [], [], 0.5)
     assert before == switches()
@@ -363,3 +373,48 @@ def test_it_survives_the_signals_that_are_sent_to_a_whole_job(rank):
         rank.process.send_signal(number)
     rank.spawn(1, ["/bin/true"])
     rank.started(1)
+
+
+@pytest.mark.parametrize("how", ["kill", "shutdown"])
+def test_a_real_runner_and_the_daemons_of_its_script(rank, tmp_path, how):
+    script = Path(__file__).parent.parent / "entry_scripts" / "daemons.py"
+    rank.spawn(1, [sys.executable, str(ZYGOTE.parent / "runner.py")], cwd=str(tmp_path / "cwd"))
+    rank.started(1)
+    connection = rank.pipes[1][0]
+    connection.settimeout(WITHIN_S)
+    init = {
+        "type": "init",
+        "script": str(script),
+        "module": "daemons",
+        "sys_path": [str(script.parent)],
+        "argv": [str(script)],
+        "process": 1,
+        "agent_name": "process001",
+        "logging_level": "INFO",
+        "row_options": {},
+        "start_folder": str(tmp_path),
+        "folders": {},
+        "rows_bytes_max": 1000,
+    }
+    wire.send(connection.fileno(), init)
+    wire.send(
+        connection.fileno(), {"type": "run", "tries": [[0, 1, 0, 1], [1, 1, 1, 1]]}, b"/a\0/b"
+    )
+    reader = wire.FrameReader(1000)
+    frames = []
+    while len(frames) < 4:
+        data = connection.recv(1000)
+        assert data, rank.output(1, 2)
+        reader.feed(data)
+        frames += reader
+    pids = [int(bytes(body)) for header, body in frames if header["type"] == "result"]
+    assert all(map(is_alive, pids))
+    if how == "kill":
+        rank.request({"op": "kill", "token": 1})
+    else:
+        wire.send(connection.fileno(), {"type": "shutdown"})
+    event = rank.event()
+    assert (event["event"], event["killed"]) == ("exited", sorted(pids))
+    assert event["status"] == (signal.SIGKILL if how == "kill" else 0)
+    assert len(pids) == 2
+    assert not any(map(is_alive, pids))

@@ -1,5 +1,7 @@
 """Importing an entry script under its own name, and how its run() is called."""
 
+# ruff: noqa: ARG005 the parameters are what is tested
+
 import functools
 import sys
 

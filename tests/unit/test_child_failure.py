@@ -1,6 +1,7 @@
 """Exceptions told in one line, with a place and a bounded traceback."""
 
 import argparse
+import sys
 
 import pytest
 
@@ -71,5 +72,5 @@ def test_what_argparse_said_is_found(capsys):
     parser = argparse.ArgumentParser()
     error = raised(lambda: parser.parse_args(["--unknown"]))
     assert failure.argparse_message(error) == "unrecognized arguments: --unknown"
-    assert failure.argparse_message(raised(lambda: exit(3))) is None
+    assert failure.argparse_message(raised(lambda: sys.exit(3))) is None
     capsys.readouterr()

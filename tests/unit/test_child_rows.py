@@ -110,7 +110,7 @@ def test_an_element_without_text_is_named():
         def __str__(self):
             raise RuntimeError("no")
 
-    with pytest.raises(room.BadReturnError, match="element 1 .* raised RuntimeError: no"):
+    with pytest.raises(room.BadReturnError, match=r"element 1 .* raised RuntimeError: no"):
         rows(["a", Loud()])
 
 
@@ -192,7 +192,7 @@ def test_settings_that_make_no_sense_are_named(tmp_path, text):
 
 
 def test_options_that_would_write_elsewhere_are_refused(tmp_path):
-    with pytest.raises(room.SettingsError, match="append_row.to_csv: to_csv option path_or_buf"):
+    with pytest.raises(room.SettingsError, match=r"append_row\.to_csv: to_csv option path_or_buf"):
         room.to_csv_options(str(tmp_path / "score.py"), {"path_or_buf": "x"})
 
 

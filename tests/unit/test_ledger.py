@@ -20,7 +20,7 @@ from mpirun_infer.model import FailureKind
 
 MINE = Holder(worker=2, incarnation=1, try_number=1)
 
-P, I, C, F, DONE, LOST = State  # PENDING, IN_FLIGHT, COMMITTING, FAILING, COMMITTED, FAILED
+PENDING, IN_FLIGHT, COMMITTING, FAILING, COMMITTED, FAILED = State
 
 
 def dispatched(mini_batch=0, try_number=1, worker=2, incarnation=1):
@@ -90,26 +90,26 @@ STEPS = {
 }
 
 WAY_TO = {
-    P: (),
-    I: ("Dispatched",),
-    C: ("Dispatched", "result ok"),
-    F: ("Dispatched", "result bad"),
-    DONE: ("Dispatched", "result ok", "Committed"),
-    LOST: ("Dispatched", "result bad", "Failed"),
+    PENDING: (),
+    IN_FLIGHT: ("Dispatched",),
+    COMMITTING: ("Dispatched", "result ok"),
+    FAILING: ("Dispatched", "result bad"),
+    COMMITTED: ("Dispatched", "result ok", "Committed"),
+    FAILED: ("Dispatched", "result bad", "Failed"),
 }
 
 LEGAL = {
-    (P, "Dispatched"): I,
-    (I, "Dispatched"): I,  # replay: what was given back leaves no record
-    (I, "result ok"): C,
-    (I, "result bad"): F,
-    (I, "given back"): P,
-    (I, "interrupted"): P,
-    (I, "Committed"): DONE,  # replay, as is the next one
-    (I, "Failed"): LOST,
-    (I, "TryFailed"): P,
-    (C, "Committed"): DONE,
-    (F, "Failed"): LOST,
+    (PENDING, "Dispatched"): IN_FLIGHT,
+    (IN_FLIGHT, "Dispatched"): IN_FLIGHT,  # replay: what was given back leaves no record
+    (IN_FLIGHT, "result ok"): COMMITTING,
+    (IN_FLIGHT, "result bad"): FAILING,
+    (IN_FLIGHT, "given back"): PENDING,
+    (IN_FLIGHT, "interrupted"): PENDING,
+    (IN_FLIGHT, "Committed"): COMMITTED,  # replay, as is the next one
+    (IN_FLIGHT, "Failed"): FAILED,
+    (IN_FLIGHT, "TryFailed"): PENDING,
+    (COMMITTING, "Committed"): COMMITTED,
+    (FAILING, "Failed"): FAILED,
 }
 
 
@@ -167,7 +167,7 @@ def test_a_refused_event_changes_no_count():
 
 def test_what_was_never_heard_of_is_pending():
     ledger = Ledger()
-    assert State.PENDING == ledger.state(10_000_000)
+    assert ledger.state(10_000_000) == State.PENDING
     assert not ledger.is_final(10_000_000)
 
 
@@ -176,17 +176,18 @@ def test_ids_may_come_in_any_order():
     for mini_batch in (1000, 0, 999, 64, 63):
         ledger.apply(dispatched(mini_batch))
     assert {0, 63, 64, 999, 1000} == set(ledger.holders)
-    assert State.PENDING == ledger.state(1001)
+    assert ledger.state(1001) == State.PENDING
 
 
 @pytest.mark.parametrize(
-    ("rows", "succeeded", "missing", "surplus"), [(3, 3, 0, 0), (0, 0, 3, 0), (1, 1, 2, 0), (7, 3, 0, 4)]
+    ("rows", "succeeded", "missing", "surplus"),
+    [(3, 3, 0, 0), (0, 0, 3, 0), (1, 1, 2, 0), (7, 3, 0, 4)],
 )
 def test_counts_of_a_committed_one(rows, succeeded, missing, surplus):
     ledger = ledger_in(State.COMMITTING)
     ledger.apply(committed(rows=rows))
     counts = ledger.counts
-    assert (1, 0) == (counts.mini_batches_done, counts.mini_batches_failed)
+    assert (counts.mini_batches_done, counts.mini_batches_failed) == (1, 0)
     assert (succeeded, missing) == (counts.items_succeeded, counts.items_failed)
     assert (rows, surplus) == (counts.rows, counts.rows_surplus)
     assert missing == ledger.failures[FailureKind.MISSING_ROWS]
@@ -197,9 +198,9 @@ def test_counts_of_a_committed_one(rows, succeeded, missing, surplus):
 def test_counts_of_a_failed_one():
     ledger = ledger_in(State.FAILING)
     ledger.apply(failed(items=(4, 9)))
-    assert (0, 1) == (ledger.counts.mini_batches_done, ledger.counts.mini_batches_failed)
-    assert (0, 5) == (ledger.counts.items_succeeded, ledger.counts.items_failed)
-    assert {FailureKind.RUN_TIMEOUT: 5} == {k: n for k, n in ledger.failures.items() if n}
+    assert (ledger.counts.mini_batches_done, ledger.counts.mini_batches_failed) == (0, 1)
+    assert (ledger.counts.items_succeeded, ledger.counts.items_failed) == (0, 5)
+    assert {k: n for k, n in ledger.failures.items() if n} == {FailureKind.RUN_TIMEOUT: 5}
 
 
 def test_nothing_counts_before_it_is_durable():
@@ -212,7 +213,7 @@ def test_nothing_counts_before_it_is_durable():
 def test_counts_of_unusable_items():
     ledger = Ledger()
     ledger.add_unusable(2)
-    assert (2, 2) == (ledger.counts.items_unusable, ledger.counts.items_failed)
+    assert (ledger.counts.items_unusable, ledger.counts.items_failed) == (2, 2)
     assert ledger.failures[FailureKind.LOAD_ERROR] == 2
     assert ledger.finals == 0
 
@@ -220,13 +221,13 @@ def test_counts_of_unusable_items():
 def test_failed_tries_are_remembered_until_it_is_settled():
     ledger = ledger_in(State.IN_FLIGHT)
     ledger.apply(try_failed())
-    assert {0: 1} == ledger.tries_failed
+    assert ledger.tries_failed == {0: 1}
     ledger.apply(dispatched(try_number=2))
     ledger.apply(try_failed(try_number=2))
-    assert {0: 2} == ledger.tries_failed
+    assert ledger.tries_failed == {0: 2}
     ledger.apply(dispatched(try_number=3))
     ledger.apply(committed())
-    assert {} == ledger.tries_failed
+    assert ledger.tries_failed == {}
 
 
 def test_interruptions_are_remembered_until_it_is_settled():
@@ -236,13 +237,13 @@ def test_interruptions_are_remembered_until_it_is_settled():
     assert ledger.interrupt(0) == 2
     ledger.apply(dispatched())
     ledger.apply(failed())
-    assert {} == ledger.interruptions
+    assert ledger.interruptions == {}
 
 
 def test_giving_back_charges_nothing():
     ledger = ledger_in(State.IN_FLIGHT)
     ledger.give_back(0)
-    assert ({}, {}) == (ledger.interruptions, ledger.tries_failed)
+    assert (ledger.interruptions, ledger.tries_failed) == ({}, {})
 
 
 def test_a_new_epoch_takes_back_what_was_out():
@@ -251,9 +252,9 @@ def test_a_new_epoch_takes_back_what_was_out():
     ledger.apply(dispatched(1))
     assert committed_at_one.offset + committed_at_one.length == ledger.rows_end
     ledger.apply(opened(2))
-    assert ({}, {1: 1}) == (ledger.holders, ledger.interruptions)
-    assert (2, 0, None) == (ledger.epoch, ledger.rows_end, ledger.ended)
-    assert (State.COMMITTED, State.PENDING) == (ledger.state(0), ledger.state(1))
+    assert (ledger.holders, ledger.interruptions) == ({}, {1: 1})
+    assert (ledger.epoch, ledger.rows_end, ledger.ended) == (2, 0, None)
+    assert (ledger.state(0), ledger.state(1)) == (State.COMMITTED, State.PENDING)
 
 
 def test_a_new_epoch_blames_only_what_may_have_been_running():
@@ -262,8 +263,8 @@ def test_a_new_epoch_blames_only_what_may_have_been_running():
     ledger.apply(Dispatched(worker=1, incarnation=1, tries=((2, 1),)))
     ledger.apply(Dispatched(worker=0, incarnation=1, tries=((3, 1),)))
     ledger.apply(opened(2))
-    assert {0: 1, 2: 1} == ledger.interruptions
-    assert [State.PENDING] * 4 == [ledger.state(number) for number in range(4)]
+    assert ledger.interruptions == {0: 1, 2: 1}
+    assert [ledger.state(number) for number in range(4)] == [State.PENDING] * 4
 
 
 def test_a_new_epoch_believes_the_last_hand_out():
@@ -272,15 +273,15 @@ def test_a_new_epoch_believes_the_last_hand_out():
     ledger.apply(Dispatched(worker=1, incarnation=1, tries=((2, 1),)))
     ledger.apply(Dispatched(worker=1, incarnation=1, tries=((0, 1),)))  # given back in between
     ledger.apply(opened(2))
-    assert {1: 1, 2: 1} == ledger.interruptions
+    assert ledger.interruptions == {1: 1, 2: 1}
 
 
 def test_an_epoch_that_ended_by_decision_interrupted_nothing():
     ledger = ledger_in(State.IN_FLIGHT)
     ledger.apply(Ended(state="interrupted", exit_code=75, reason="drained", rows_end=0))
     ledger.apply(opened(2))
-    assert ({}, {}) == (ledger.holders, ledger.interruptions)
-    assert State.PENDING == ledger.state(0)
+    assert (ledger.holders, ledger.interruptions) == ({}, {})
+    assert ledger.state(0) == State.PENDING
 
 
 def test_replay_equals_live():

@@ -53,7 +53,7 @@ def committed(number, offset, rows, **changes):
 class Notes(Disk):
     """Notes what is done; `refuse` may raise instead."""
 
-    def __init__(self, refuse=lambda call, number: None):
+    def __init__(self, refuse=lambda _call, _number: None):
         self.calls = []
         self.refuse = refuse
 
@@ -138,19 +138,19 @@ def test_rows_and_records_are_on_disk_when_told(bench):
     b.committer.submit([first], [b"one\n"])
     b.committer.submit(second, [memoryview(b"tw"), b"o\n"])
     assert [first, *second] == b.until(3)
-    assert b"one\ntwo\n" == b.rows()
+    assert b.rows() == b"one\ntwo\n"
     assert [opened(1), first, *second] == b.journal()
-    assert (1, 5, 8) == (
+    assert (
         b.committer.segment.epoch,
         b.committer.segment.next_seq,
         b.committer.segment.rows_end,
-    )
+    ) == (1, 5, 8)
 
 
 def test_files_are_private(bench):
     b = bench()
-    assert 0o600 == os.stat(b.folder.segment(1)).st_mode & 0o777
-    assert 0o600 == os.stat(b.folder.journal_segment(1)).st_mode & 0o777
+    assert os.stat(b.folder.segment(1)).st_mode & 0o777 == 0o600
+    assert os.stat(b.folder.journal_segment(1)).st_mode & 0o777 == 0o600
 
 
 def test_a_header_is_part_of_the_rows(bench):
@@ -159,7 +159,7 @@ def test_a_header_is_part_of_the_rows(bench):
     record = committed(0, 4, b"1,2\n")
     b.committer.submit([header, record], [b"a,b\n", b"1,2\n"])
     assert [header, record] == b.until(2)
-    assert b"a,b\n1,2\n" == b.rows()
+    assert b.rows() == b"a,b\n1,2\n"
 
 
 def test_rows_are_synced_before_their_records_are_written(bench):
@@ -168,7 +168,7 @@ def test_rows_are_synced_before_their_records_are_written(bench):
     before = len(disk.calls)
     b.committer.submit([committed(0, 0, b"x")], [b"x"])
     b.until(1)
-    assert ["write", "sync", "manifest", "write", "sync"] == disk.calls[before:]
+    assert disk.calls[before:] == ["write", "sync", "manifest", "write", "sync"]
 
 
 def test_many_results_share_one_pair_of_syncs(bench):
@@ -177,23 +177,23 @@ def test_many_results_share_one_pair_of_syncs(bench):
     before = disk.calls.count("sync")
     for number in range(100):
         b.committer.submit([committed(number, number, b"x")], [b"x"])
-    assert [] == b.committer.poll()
+    assert b.committer.poll() == []
     b.committer.flush()
-    assert 100 == len(b.until(100))
-    assert 2 == disk.calls.count("sync") - before
+    assert len(b.until(100)) == 100
+    assert disk.calls.count("sync") - before == 2
 
 
 def test_a_full_group_does_not_wait(bench):
     b = bench(limits=CommitLimits(group_bytes=1000, group_s=30))
     b.committer.submit([committed(0, 0, b"x" * 1000)], [b"x" * 1000])
-    assert 1 == len(b.until(1))
+    assert len(b.until(1)) == 1
 
 
 def test_what_is_advisory_opens_a_group_late_and_rides_with_others(bench):
     b = bench(limits=CommitLimits(group_s=0.001, advisory_s=30))
     dispatched = Dispatched(worker=0, incarnation=1, tries=((0, 1),))
     b.committer.submit([dispatched])
-    assert [] == b.committer.poll()
+    assert b.committer.poll() == []
     b.committer.submit([committed(0, 0, b"x")], [b"x"])
     assert dispatched == b.until(2)[0]
 
@@ -203,15 +203,15 @@ def test_close_writes_what_is_queued(bench):
     b.committer.submit([committed(0, 0, b"x")], [b"x"])
     b.committer.submit([Ended(state="complete", exit_code=0, reason="", rows_end=1)])
     b.committer.close()
-    assert 2 == len(b.committer.poll())
-    assert [] == b.committer.poll()
+    assert len(b.committer.poll()) == 2
+    assert b.committer.poll() == []
 
 
 def test_abandoning_writes_nothing_more(bench):
     b = bench(limits=CommitLimits(group_s=30))
     b.committer.submit([committed(0, 0, b"x")], [b"x"])
     b.committer.close(abandon=True)
-    assert ([], b"") == (b.committer.poll(), b.rows())
+    assert (b.committer.poll(), b.rows()) == ([], b"")
 
 
 def test_process_durability_syncs_nothing(bench):
@@ -219,7 +219,7 @@ def test_process_durability_syncs_nothing(bench):
     b = bench(disk, durability="process")
     b.committer.submit([committed(0, 0, b"x")], [b"x"])
     b.until(1)
-    assert 0 == disk.calls.count("sync")
+    assert disk.calls.count("sync") == 0
     assert b"synced" not in Path(b.folder.journal_segment(1)).read_bytes()
 
 
@@ -233,9 +233,7 @@ def test_offsets_and_lengths_that_do_not_fit_are_refused(bench):
 
 def test_rows_that_were_mixed_up_on_the_way_are_not_committed(bench):
     b = bench()
-    b.committer.submit(
-        [committed(0, 0, b"aa"), committed(1, 2, b"bb")], [b"a", b"ab", b"x"]
-    )
+    b.committer.submit([committed(0, 0, b"aa"), committed(1, 2, b"bb")], [b"a", b"ab", b"x"])
     error = b.error()
     assert "rows of mini-batch 1 do not match" in str(error)
     assert [opened(1)] == b.journal()
@@ -251,10 +249,10 @@ def test_the_queue_says_when_it_is_full(bench):
     b = bench(Notes(refuse), limits=CommitLimits(group_s=0, queue_bytes_max=100))
     assert b.committer.has_room
     b.committer.submit([committed(0, 0, b"x" * 100)], [b"x" * 100])
-    assert (False, 100) == (b.committer.has_room, b.committer.queued_bytes)
+    assert (b.committer.has_room, b.committer.queued_bytes) == (False, 100)
     gate.set()
     b.until(1)
-    assert (True, 0) == (b.committer.has_room, b.committer.queued_bytes)
+    assert (b.committer.has_room, b.committer.queued_bytes) == (True, 0)
 
 
 def test_short_writes_are_completed(bench):
@@ -265,8 +263,8 @@ def test_short_writes_are_completed(bench):
     b = bench(Short())
     b.committer.submit([committed(0, 0, b"hello world")], [b"hello", b" world"])
     b.until(1)
-    assert b"hello world" == b.rows()
-    assert 2 == len(b.journal())
+    assert b.rows() == b"hello world"
+    assert len(b.journal()) == 2
 
 
 def no_space(first, last):
@@ -289,11 +287,11 @@ def test_no_space_is_waited_for_and_leaves_no_trace(bench, first):
     disk = no_space(first, first + 4)
     b = bench(disk)
     b.committer.submit([committed(0, 0, b"hello")], [b"hello"])
-    assert 1 == len(b.until(1))
-    assert b"hello" == b.rows()
-    assert 2 == len(b.journal())
-    assert 5 == disk.calls.count("truncate")
-    assert ["warning", "info"] == [level for level, _ in b.notices]
+    assert len(b.until(1)) == 1
+    assert b.rows() == b"hello"
+    assert len(b.journal()) == 2
+    assert disk.calls.count("truncate") == 5
+    assert [level for level, _ in b.notices] == ["warning", "info"]
 
 
 def test_no_space_for_too_long_is_the_end(bench):
@@ -302,7 +300,7 @@ def test_no_space_for_too_long_is_the_end(bench):
     text = str(b.error())
     assert text.startswith("storage: no space left on /")
     assert text.endswith("wanted) after 0 s; free some, run the same command again")
-    assert b"" == b.rows()
+    assert b.rows() == b""
 
 
 @pytest.mark.parametrize("number", [2, 3])
@@ -330,7 +328,7 @@ def test_no_space_from_a_sync_is_never_retried(bench):
     b = bench(disk)
     b.committer.submit([committed(0, 0, b"x")], [b"x"])
     assert isinstance(b.error(), StorageError)
-    assert (2, 0) == (disk.calls.count("sync"), disk.calls.count("truncate"))
+    assert (disk.calls.count("sync"), disk.calls.count("truncate")) == (2, 0)
 
 
 def test_a_manifest_that_cannot_be_synced_is_the_end(bench):
@@ -375,4 +373,4 @@ def test_files_that_are_there_already_are_not_touched(bench, tmp_path):
     Path(folder.segment(1)).write_text("precious")
     with pytest.raises(StorageError, match="is there already"):
         bench()
-    assert "precious" == Path(folder.segment(1)).read_text()
+    assert Path(folder.segment(1)).read_text() == "precious"

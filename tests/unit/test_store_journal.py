@@ -49,9 +49,7 @@ RECORDS = (
     Dispatched(worker=0, incarnation=1, tries=((0, 1), (1, 1))),
     Header(offset=0, length=5, crc=1),
     COMMITTED,
-    TryFailed(
-        mini_batch=1, try_number=1, worker=0, incarnation=1, kind=FailureKind.RUN_TIMEOUT
-    ),
+    TryFailed(mini_batch=1, try_number=1, worker=0, incarnation=1, kind=FailureKind.RUN_TIMEOUT),
     Failed(
         mini_batch=1,
         try_number=2,
@@ -100,12 +98,12 @@ def read_back(record, **changes):
 def test_a_line_is_json_with_number_type_and_sum_and_short():
     line = journal.encode(123456, COMMITTED)
     fields = json.loads(line)
-    assert ("committed", 123456, 1, 0.012346) == (
+    assert (
         fields["type"],
         fields["seq"],
         fields["try"],
         fields["run_s"],
-    )
+    ) == ("committed", 123456, 1, 0.012346)
     summed = line[: line.index(b',"sum"')]
     assert f"{zlib.crc32(summed):08x}" == fields["sum"]
     assert len(line) <= 205
@@ -114,7 +112,7 @@ def test_a_line_is_json_with_number_type_and_sum_and_short():
 def test_text_that_is_no_utf8_is_escaped():
     record = read_back(RECORDS[6], error="no such file: \udcff\n")
     fields = json.loads(journal.encode(1, record))
-    assert ("failed", "no such file: \\udcff\n") == (fields["type"], fields["error"])
+    assert (fields["type"], fields["error"]) == ("failed", "no such file: \\udcff\n")
 
 
 def test_a_cut_at_every_byte_leaves_the_whole_lines_before_it(tmp_path):
@@ -168,7 +166,7 @@ def test_a_group_torn_in_its_middle_is_no_damage(tmp_path):
     # Records 4 to 6 were one unsynced write whose first block never reached the disk.
     torn = b"".join(parts[:3]) + bytes(len(parts[3])) + parts[4] + parts[5]
     records, reading = read_bytes(tmp_path, torn)
-    assert (3, True) == (len(records), reading.torn)
+    assert (len(records), reading.torn) == (3, True)
 
 
 def test_damage_names_the_file_and_the_byte(tmp_path):
@@ -180,7 +178,7 @@ def test_damage_names_the_file_and_the_byte(tmp_path):
 def test_a_missing_line_ends_the_good_part(tmp_path):
     parts = lines(group=100)
     records, reading = read_bytes(tmp_path, b"".join(parts[:2] + parts[3:]))
-    assert (2, True) == (len(records), reading.torn)
+    assert (len(records), reading.torn) == (2, True)
 
 
 def sealed(text):
@@ -203,11 +201,11 @@ def test_a_journal_of_a_later_version_is_refused(tmp_path):
 def test_garbage_and_nothing_hold_no_records(tmp_path):
     for data in (b"", b"\0" * 5000, b"\n\n\n", b"{}\n", bytes(range(256)) * 20):
         records, _ = read_bytes(tmp_path, data)
-        assert [] == records
+        assert records == []
 
 
 def test_reading_stops_at_the_accepted_end(tmp_path):
     path = tmp_path / "j"
     path.write_bytes(b"".join(lines()[:4]) + b"zombie\n")
     reading = journal.read(str(path), stop_seq=5)
-    assert (4, False) == (len(list(reading)), reading.torn)
+    assert (len(list(reading)), reading.torn) == (4, False)

@@ -48,7 +48,7 @@ def acquire(folder, facts=HERE, *, launch="", clock=None):
 
 def test_the_first_epoch_is_1(folder):
     held = acquire(folder)
-    assert (1, False) == (held.epoch, held.superseded())
+    assert (held.epoch, held.superseded()) == (1, False)
 
 
 def test_a_live_holder_on_this_host_is_named(folder):
@@ -64,25 +64,25 @@ def test_a_live_holder_on_this_host_is_named(folder):
 def test_a_dead_holder_is_taken_over_and_knows_it(folder):
     old = acquire(folder, DEAD)
     new = acquire(folder)
-    assert (2, True, False) == (new.epoch, old.superseded(), new.superseded())
+    assert (new.epoch, old.superseded(), new.superseded()) == (2, True, False)
 
 
 def test_a_released_lock_is_free_at_once(folder):
     acquire(folder, AWAY).release()
     clock = Clock()
-    assert (2, 0.0) == (acquire(folder, clock=clock).epoch, clock.now)
+    assert (acquire(folder, clock=clock).epoch, clock.now) == (2, 0.0)
 
 
 def test_the_same_launcher_need_not_wait(folder):
     acquire(folder, HERE, launch="L")
-    assert 2 == acquire(folder, HERE, launch="L").epoch
+    assert acquire(folder, HERE, launch="L").epoch == 2
 
 
 def test_a_holder_elsewhere_is_dead_when_its_counter_stands_still(folder):
     acquire(folder, AWAY)
     clock = Clock()
-    assert 2 == acquire(folder, clock=clock).epoch
-    assert lock.OBSERVE_S <= clock.now
+    assert acquire(folder, clock=clock).epoch == 2
+    assert clock.now >= lock.OBSERVE_S
 
 
 def test_a_holder_elsewhere_lives_while_its_counter_moves(folder):
@@ -95,14 +95,14 @@ def test_another_pid_namespace_is_elsewhere(folder):
     acquire(folder, msgspec.structs.replace(DEAD, pid_namespace="pid:[1]"))
     clock = Clock()
     acquire(folder, clock=clock)
-    assert lock.OBSERVE_S <= clock.now
+    assert clock.now >= lock.OBSERVE_S
 
 
 def test_an_unreadable_lock_file_is_watched_first(folder):
     (open(os.path.join(folder.lock_dir, "1"), "w")).close()
     clock = Clock()
-    assert 2 == acquire(folder, clock=clock).epoch
-    assert lock.OBSERVE_S <= clock.now
+    assert acquire(folder, clock=clock).epoch == 2
+    assert clock.now >= lock.OBSERVE_S
 
 
 def test_of_many_at_once_one_wins(folder):
@@ -122,9 +122,9 @@ def test_of_many_at_once_one_wins(folder):
         thread.start()
     for thread in threads:
         thread.join()
-    assert (1, 7) == (len(won), len(lost))
-    assert 2 == won[0].epoch
-    assert ["1", "2"] == sorted(os.listdir(folder.lock_dir))
+    assert (len(won), len(lost)) == (1, 7)
+    assert won[0].epoch == 2
+    assert sorted(os.listdir(folder.lock_dir)) == ["1", "2"]
 
 
 @pytest.mark.parametrize("reason", [errno.EPERM, errno.EOPNOTSUPP])
@@ -134,10 +134,10 @@ def test_without_hard_links_the_file_is_made_exclusively(folder, monkeypatch, re
 
     monkeypatch.setattr(os, "link", link)
     acquire(folder, DEAD)
-    assert 2 == acquire(folder).epoch
+    assert acquire(folder).epoch == 2
     with pytest.raises(HeldError):
         acquire(folder)
-    assert ["1", "2"] == sorted(os.listdir(folder.lock_dir))
+    assert sorted(os.listdir(folder.lock_dir)) == ["1", "2"]
 
 
 def test_a_link_that_failed_but_was_made_counts(folder, monkeypatch):
@@ -148,7 +148,7 @@ def test_a_link_that_failed_but_was_made_counts(folder, monkeypatch):
         raise FileExistsError(errno.EEXIST, "the answer was lost, the request repeated")
 
     monkeypatch.setattr(os, "link", link)
-    assert 1 == acquire(folder).epoch
+    assert acquire(folder).epoch == 1
 
 
 def test_a_run_folder_that_is_gone_supersedes(folder):
@@ -163,7 +163,7 @@ def test_moving_aside_supersedes_whoever_wakes_up_later(folder):
     assert (f"{folder.output}.old-1", False) == (moved, os.path.exists(folder.output))
     folder.prepare()
     new = acquire(folder)
-    assert (1, True, False) == (new.epoch, old.superseded(), new.superseded())
+    assert (new.epoch, old.superseded(), new.superseded()) == (1, True, False)
 
 
 def test_moving_aside_is_refused_while_held(folder):
@@ -177,9 +177,9 @@ def test_peek_takes_nothing(folder):
     assert lock.peek(folder) is None
     held = acquire(folder)
     holder = lock.peek(folder)
-    assert (1, "r", True, False) == (holder.epoch, holder.run_id, holder.alive, holder.released)
+    assert (holder.epoch, holder.run_id, holder.alive, holder.released) == (1, "r", True, False)
     held.release()
-    assert (False, True) == (lock.peek(folder).alive, lock.peek(folder).released)
+    assert (lock.peek(folder).alive, lock.peek(folder).released) == (False, True)
     acquire(folder, AWAY)
     assert lock.peek(folder).alive is None
     clock = Clock()

@@ -41,7 +41,15 @@ from mpirun_infer.core.messages import (
     Revoke,
     Welcome,
 )
-from mpirun_infer.core.records import Committed, Dispatched, Ended, Failed, Header, Listed, TryFailed
+from mpirun_infer.core.records import (
+    Committed,
+    Dispatched,
+    Ended,
+    Failed,
+    Header,
+    Listed,
+    TryFailed,
+)
 from mpirun_infer.core.scheduler import Scheduler
 from mpirun_infer.core.terms import Terms
 from mpirun_infer.core.threshold import Thresholds
@@ -217,7 +225,7 @@ class Bench:
         return lines
 
     def assert_drained(self):
-        assert ([], []) == (self._sent, self._submitted)
+        assert (self._sent, self._submitted) == ([], [])
 
     def rank_of(self, worker):
         return worker // self.terms.slots_per_rank + 1

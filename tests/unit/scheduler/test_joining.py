@@ -11,18 +11,18 @@ def test_nobody_is_welcomed_before_everyone_is_there():
     bench.list_(0)
     bench.assert_drained()
     bench.hello(2)
-    assert ["welcome r1.1 w0", "welcome r2.1 w1"] == bench.sent()
-    assert [
+    assert bench.sent() == ["welcome r1.1 w0", "welcome r2.1 w1"]
+    assert bench.said == [
         ("info", "worker 0 on n1: cores 0-3, 4 threads"),
         ("info", "worker 1 on n2: cores 0-3, 4 threads"),
-    ] == bench.said
+    ]
     bench.assert_drained()
 
 
 def test_a_rank_with_slots_gets_a_seat_for_each():
     bench = Bench(ranks=2, slots=3)
     bench.hello(2, 1)
-    assert ["welcome r1.1 w0 w1 w2", "welcome r2.1 w3 w4 w5"] == bench.sent()
+    assert bench.sent() == ["welcome r1.1 w0 w1 w2", "welcome r2.1 w3 w4 w5"]
     bench.assert_drained()
 
 
@@ -32,7 +32,7 @@ def test_a_rank_that_waits_for_the_others_is_not_silent():
     bench.tick(60)
     bench.hello(2)
     bench.tick(1)
-    assert ["welcome r1.1 w0", "welcome r2.1 w1"] == bench.sent()
+    assert bench.sent() == ["welcome r1.1 w0", "welcome r2.1 w1"]
     assert Phase.RUNNING is bench.scheduler.ending.phase
     bench.assert_drained()
 
@@ -44,9 +44,9 @@ def test_work_goes_to_a_worker_when_it_is_ready_not_before():
     bench.list_(0, 1, 2)
     bench.assert_drained()
     bench.ready(1)
-    assert ["dispatch w1.1 0/1", "dispatch w1.1 1/1"] == bench.sent()
+    assert bench.sent() == ["dispatch w1.1 0/1", "dispatch w1.1 1/1"]
     bench.ready(0)
-    assert ["dispatch w0.1 2/1"] == bench.sent()
+    assert bench.sent() == ["dispatch w0.1 2/1"]
     bench.assert_drained()
 
 
@@ -70,12 +70,12 @@ def test_the_progress_clock_of_the_first_hand_out():
     bench.tick(5)
     bench.assert_drained()
     bench.tick(0.1)
-    assert ["ended interrupted 75", "flush"] == bench.submitted()
-    assert ["release r1"] == bench.sent()
-    assert (
+    assert bench.submitted() == ["ended interrupted 75", "flush"]
+    assert bench.sent() == ["release r1"]
+    assert bench.scheduler.ending.verdict.reason == (
         "no mini-batch was handed out within 50 s (first_task_creation_timeout): "
         "worker 0 on n1: idle"
-    ) == bench.scheduler.ending.verdict.reason
+    )
     bench.assert_drained()
 
 
@@ -83,11 +83,11 @@ def test_the_first_hand_out_timeout_while_ranks_are_missing():
     bench = Bench(ranks=2, first_dispatch_timeout_s=50)
     bench.hello(1)
     bench.tick(51)
-    assert ["ended interrupted 75", "flush"] == bench.submitted()
+    assert bench.submitted() == ["ended interrupted 75", "flush"]
     assert bench.scheduler.ending.verdict.reason.endswith(": no worker has joined")
-    assert ["release r1"] == bench.sent()
+    assert bench.sent() == ["release r1"]
     bench.hello(2)
-    assert ["release r2 at once"] == bench.sent()
+    assert bench.sent() == ["release r2 at once"]
     bench.assert_drained()
 
 
@@ -96,14 +96,14 @@ def test_a_retired_worker_gives_everything_back():
     bench.list_(0, 1, 2, 3, 4)
     bench.sent()
     bench.retired(0, "cannot be killed")
-    assert [("warning", "worker 0 takes no more work: cannot be killed")] == bench.said
+    assert bench.said == [("warning", "worker 0 takes no more work: cannot be killed")]
     bench.assert_drained()
     bench.ok(1, 1)
-    assert ["dispatch w1.1 0/1"] == bench.sent()
+    assert bench.sent() == ["dispatch w1.1 0/1"]
     bench.ok(1, 3)
-    assert ["dispatch w1.1 2/1"] == bench.sent()
+    assert bench.sent() == ["dispatch w1.1 2/1"]
     bench.ok(0, 0)
-    assert ["committed 1/1 rows=1 at 0+2", "committed 3/1 rows=1 at 2+2"] == bench.submitted()
+    assert bench.submitted() == ["committed 1/1 rows=1 at 0+2", "committed 3/1 rows=1 at 2+2"]
     bench.assert_drained()
 
 
@@ -112,9 +112,9 @@ def test_when_the_last_worker_retires_the_run_fails_with_its_reason():
     bench.retired(0, "init() failed", "Traceback 0")
     bench.assert_drained()
     bench.retired(1, "init() failed", "Traceback 1")
-    assert ["ended failed 4", "flush"] == bench.submitted()
-    assert ["release r1 at once", "release r2 at once"] == bench.sent()
-    assert "no worker is left: Traceback 1" == bench.scheduler.ending.verdict.reason
+    assert bench.submitted() == ["ended failed 4", "flush"]
+    assert bench.sent() == ["release r1 at once", "release r2 at once"]
+    assert bench.scheduler.ending.verdict.reason == "no worker is left: Traceback 1"
     bench.assert_drained()
 
 
@@ -122,10 +122,10 @@ def test_a_usage_error_ends_the_run_at_once():
     bench = Bench(ranks=2).joined()
     bench.list_(0)
     bench.sent()
-    bench.retired(1, "no run()", "score.py has no run()", usage_error=True)
-    assert ["ended failed 2", "flush"] == bench.submitted()
-    assert ["release r1 at once", "release r2 at once"] == bench.sent()
-    assert "score.py has no run()" == bench.scheduler.ending.verdict.reason
+    bench.retired(1, "score.py has no run()", "Traceback", usage_error=True)
+    assert bench.submitted() == ["ended failed 2", "flush"]
+    assert bench.sent() == ["release r1 at once", "release r2 at once"]
+    assert bench.scheduler.ending.verdict.reason == "score.py has no run()"
     bench.assert_drained()
 
 
@@ -134,7 +134,7 @@ def test_too_few_workers_for_min_workers():
     bench.retired(0)
     bench.assert_drained()
     bench.retired(2)
-    assert ["ended interrupted 75", "flush"] == bench.submitted()
-    assert ["release r1", "release r2", "release r3"] == bench.sent()
-    assert "only 1 workers are left, min_workers is 2" == bench.scheduler.ending.verdict.reason
+    assert bench.submitted() == ["ended interrupted 75", "flush"]
+    assert bench.sent() == ["release r1", "release r2", "release r3"]
+    assert bench.scheduler.ending.verdict.reason == "only 1 workers are left, min_workers is 2"
     bench.assert_drained()

@@ -1,4 +1,0 @@
-"""Is not Python."""
-
-def run(mini_batch)
-    return mini_batch
