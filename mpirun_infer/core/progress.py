@@ -44,9 +44,8 @@ def summary_lines(status: Status) -> list[str]:
     batches, items = status.mini_batches, status.items
     lines = [_headline(status)]
     if status.reason:
-        first, *more = status.reason.splitlines()
-        lines.append(_named("reason", first))
-        lines += [_named("", line) for line in more]
+        names = ["reason"] + [""] * status.reason.count("\n")
+        lines += [_named(*pair) for pair in zip(names, status.reason.split("\n"), strict=True)]
     lines.append(
         _named(
             "items", _split(items.total, (items.succeeded, "succeeded"), (items.failed, "failed"))

@@ -204,7 +204,8 @@ class Ranks:
                 reason += "\n" + self.error_tail()
             return Outcome(self._verdict.exit_code, reason)
         ended = self._journal_end()
-        if ended is not None:
+        # A complete run whose rows may not have their final name yet needs another master.
+        if ended is not None and ended.exit_code != ExitCode.OK:
             return Outcome(ended.exit_code, ended.reason)
         if self._stops.kill:
             return Outcome(ExitCode.INCOMPLETE, how)

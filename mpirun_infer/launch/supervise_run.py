@@ -98,7 +98,7 @@ def _launch_until_decided(
 
 
 def workers_wanted(job: JobConfig) -> int:
-    """What the job says, else Slurm's tasks but one (the master), else one per GPU or core a node."""
+    """What the job says, else Slurm's tasks but the master's, else one per GPU or core a node."""
     nodes = _number("SLURM_JOB_NUM_NODES") or _number("SLURM_NNODES") or 1
     wanted = job.workers_for(nodes)
     if wanted is None:

@@ -24,7 +24,7 @@ from mpirun_infer.roles.opening import (
 )
 from mpirun_infer.store import publish
 from mpirun_infer.store.recover import HeaderPlace
-from mpirun_infer.transport.base import Backoff, PeerLost, Transport
+from mpirun_infer.transport.base import Arrival, Backoff, Received, Transport
 
 SEND_HOME_TIMEOUT_S = 20.0
 
@@ -90,7 +90,11 @@ def send_home(transport: Transport) -> None:
     deadline = time.monotonic() + SEND_HOME_TIMEOUT_S
     backoff = Backoff()
     while waiting and time.monotonic() < deadline:
-        for arrival in transport.poll():
-            if isinstance(arrival, PeerLost) or isinstance(decode_from_worker(arrival.header), Released):
-                waiting.discard(arrival.peer)
+        waiting.difference_update(a.peer for a in transport.poll() if _has_left(a))
         time.sleep(backoff.next_s())
+
+
+def _has_left(arrival: Arrival) -> bool:
+    if isinstance(arrival, Received):
+        return isinstance(decode_from_worker(arrival.header), Released)
+    return True

@@ -86,20 +86,25 @@ def _be_the_master(
     from mpirun_infer.roles.master_main import be_master, send_home
 
     try:
-        if transport.size < 2:
-            raise NoWorkerError(
-                "no worker rank: mpiexec started 1 process and rank 0 is the master; "
-                "use mpiexec -n 5 (1 + 4 workers)"
-            )
+        _expect_workers(transport)
         exit_code, reason = be_master(load_order(), transport)
     except InferError as error:
         send_home(transport)
         exit_code, reason = error.exit_code, str(error)
-    except BaseException:
+    except Exception as error:
         send_home(transport)
+        tell(ExitCode.BUG, f"this is a bug of mpirun-infer: {type(error).__name__}: {error}")
         raise
     tell(int(exit_code), reason)
     return int(exit_code)
+
+
+def _expect_workers(transport: Transport) -> None:
+    if transport.size < 2:
+        raise NoWorkerError(
+            "no worker rank: mpiexec started 1 process and rank 0 is the master; "
+            "use mpiexec -n 5 (1 + 4 workers)"
+        )
 
 
 def _leave(transport: Transport, exit_code: int) -> None:

@@ -10,6 +10,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from mpirun_infer.child import wire
 from mpirun_infer.supervise.poller import READ, WRITE, Poller
@@ -68,10 +69,10 @@ class RunnerProcess:
         self._their_pipes: list[int] = []
         for name in ("stdout", "stderr"):
             ours, theirs = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(ours, False)  # noqa: FBT003
+            os.set_blocking(ours, False)
             self._pipes[name] = ours
             self._their_pipes.append(theirs)
-            poller.register(ours, READ, lambda name=name: self.read_output(name))
+            poller.register(ours, READ, partial(self.read_output, name))
         poller.register(self._socket.fileno(), READ, on_frames)
 
     def spawn(

@@ -112,6 +112,8 @@ class Run:
 class Job:
     """A folder with files, an entry script, an output folder and a temporary folder."""
 
+    wait_until = staticmethod(wait_until)
+
     def __init__(self, folder):
         self.folder = folder
         self.data = folder / "data"

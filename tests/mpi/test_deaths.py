@@ -12,12 +12,19 @@ OPTIONS = ("--mini-batch-size", "1")
 
 @pytest.fixture
 def half_way(job):
-    """A run that has committed 20 of 60 rows and waits at the gate."""
+    """A run that has committed half of its rows, and both workers are at the gate."""
     job.script("gated.py")
     rows = job.files(60)
     run = job.start(*OPTIONS)
-    job.wait_for_rows(20)
+    job.wait_for_rows(30)
+    job.wait_until(lambda: at_the_gate(job) == {0, 1}, "both workers have work")
     return run, rows
+
+
+def at_the_gate(job):
+    """Workers that were given a mini-batch of the second half."""
+    given = job.records("dispatched")
+    return {record["worker"] for record in given for number, _ in record["tries"] if number >= 30}
 
 
 def once(rows, job):
