@@ -1,6 +1,6 @@
 """The hash that tells whether an entry script has changed since the run began.
 
-Owns what counts as "the script": its own bytes; under its source_directory every *.py file's bytes,
+Owns what counts as "the script": its own bytes and the row settings beside it; under its source_directory every *.py file's bytes,
 and path and size of settings and native libraries.
 Touches: those files, read only.
 Never:   imports anything of ours. Runs under Python >= 3.8, with the same result everywhere.
@@ -22,13 +22,19 @@ ENTRIES_MAX = 20_000
 """Of one folder; one that holds more is data, not code, and is skipped."""
 
 SIZED_SUFFIXES = (b".yaml", b".yml", b".toml", b".ini", b".cfg", b".so", b".settings.json")
+SETTINGS_FILE = b"parallel_run_step.settings.json"
+"""Beside the script: it says how data frames become rows."""
+
 RUN_FOLDER_MARK = b".mpirun_infer"
 
 
-def source_hash(script, source_directory):
+def source_hash(script: str, source_directory: str | None) -> str:
     """SHA-256 in hex over the script and its source_directory (or None)."""
     digest = hashlib.sha256()
     _add_file(digest, b"", os.fsencode(script))
+    settings = os.path.join(os.path.dirname(os.fsencode(script)), SETTINGS_FILE)
+    if os.path.exists(settings):
+        _add_file(digest, b"", settings)
     if source_directory:
         root = os.fsencode(source_directory)
         for relative, path in itertools.islice(_walk(root, b""), FILES_MAX):

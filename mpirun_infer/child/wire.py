@@ -43,7 +43,7 @@ class WireError(Exception):
     """Raised when what came is no frame: the connection is of no use any more."""
 
 
-def encode(header, body=b""):
+def encode(header: dict[str, Any], body: Any = b"") -> bytes:
     """One frame as bytes; meant for small bodies."""
     text = _to_json(header).encode("ascii")
     return b"".join((HEAD.pack(MAGIC, len(text), len(body)), text, body))
@@ -72,16 +72,16 @@ class FrameReader:
     and raises WireError where the good frames end.
     """
 
-    def __init__(self, body_bytes_max):
+    def __init__(self, body_bytes_max: int) -> None:
         self._body_bytes_max = body_bytes_max
-        self._frames: deque[Any] = deque()
+        self._frames: deque[tuple[dict[str, Any], Any]] = deque()
         self._start = bytearray()  # the head and JSON of a frame that is not here as a whole
-        self._header = {}
+        self._header: dict[str, Any] = {}
         self._body: Any = None  # the body that is being filled, of its final size
         self._filled = 0
-        self._error = None
+        self._error: WireError | None = None
 
-    def feed(self, data):
+    def feed(self, data: Any) -> None:
         """Take what came."""
         view = memoryview(data)
         try:
@@ -90,7 +90,7 @@ class FrameReader:
         except WireError as error:
             self._error = error
 
-    def pop(self):
+    def pop(self) -> tuple[dict[str, Any], Any] | None:
         """The next whole frame, or None."""
         if self._frames:
             return self._frames.popleft()
@@ -173,7 +173,7 @@ def write_page(page, mini_batch, try_number, phase, _now_ns=time.monotonic_ns):
     _SEQ.pack_into(page, 0, seq + 1)
 
 
-def read_page(page):
+def read_page(page: Any) -> tuple[int, int, int, int] | None:
     """(mini_batch, try_number, phase, since_ns), or None when it is being written (or was torn)."""
     for _ in range(_PAGE_READS_MAX):
         first = bytes(page[: PAGE.size])

@@ -62,9 +62,10 @@ class Runner:
     cannot become another process's.
     """
 
-    def __init__(self, token, pid, marker, status_fd):
+    def __init__(self, token, pid, marker, status_fd, folder):
         self.token = token
         self.pid = pid
+        self.folder = folder
         self.marker = marker
         self.started_at = (proc.stat_of(pid) or (b"Z", 0, 0, 0))[3]
         self.status_fd = status_fd
@@ -217,7 +218,7 @@ class Zygote:
             raise
         finally:
             os.close(write_fd)
-        self._runners[token] = Runner(token, pid, marker.encode(), read_fd)
+        self._runners[token] = Runner(token, pid, marker.encode(), read_fd, request["cwd"])
         self._poll.register(read_fd, select.POLLIN)
 
     def _read_statuses(self, ready):
@@ -299,6 +300,8 @@ class Zygote:
             return
         del self._runners[runner.token]
         status = os.waitpid(runner.pid, 0)[1]
+        with contextlib.suppress(OSError):  # what the script left in it stays
+            os.rmdir(os.fsencode(runner.folder))
         self._say(
             event="exited",
             token=runner.token,

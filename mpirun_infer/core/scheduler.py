@@ -325,7 +325,8 @@ class Scheduler:
 
     def _listing_ended(self, event: ListingEnded, now: float) -> None:
         self.listing = event
-        if self.ledger.listed is None:
+        open_ended = self.ending.phase in (Phase.RUNNING, Phase.STOPPING)  # `Ended` is the last one
+        if self.ledger.listed is None and open_ended:
             self.outbox.submit(
                 Listed(
                     mini_batches=event.mini_batches,

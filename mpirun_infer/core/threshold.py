@@ -5,6 +5,8 @@ Touches: nothing.
 Never:   counts (`core.ledger` does); acts (`core.scheduler` does).
 """
 
+from decimal import Decimal
+
 import msgspec
 
 from mpirun_infer.core.ledger import Ledger
@@ -37,7 +39,8 @@ def exceeded(thresholds: Thresholds, ledger: Ledger, mini_batches_total: int | N
             f"{failed:,} mini-batches failed, mini_batch_error_threshold is {limit:,} "
             f"({causes(ledger)})"
         )
-    if mini_batches_total and 100 * failed > thresholds.allowed_failed_percent * mini_batches_total:
+    percent = Decimal(str(thresholds.allowed_failed_percent))  # as a float 0.57 * 10,000 < 5,700
+    if mini_batches_total and 100 * failed > percent * mini_batches_total:
         return (
             f"{failed:,} of {mini_batches_total:,} mini-batches failed, allowed_failed_percent is "
             f"{thresholds.allowed_failed_percent:g} ({causes(ledger)})"

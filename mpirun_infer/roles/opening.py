@@ -109,7 +109,10 @@ def _open_locked(
     recovered = replay(folder, ledger.apply, takeover=True, on_progress=lock.beat)
     if recovered.opened is not None:
         changed = changes(recovered.opened.fingerprint, marks)
-        if changed and not (order.accept_changes and set(changed) <= ACCEPTABLE):
+        if changed and not ledger.finals and not recovered.rows_bytes:
+            # Nothing was settled, so nothing can be mixed: a new start in the same folder.
+            recovered, ledger = Recovered(), Ledger()
+        elif changed and not (order.accept_changes and set(changed) <= ACCEPTABLE):
             raise ResumeError(refusal(job.output, changed))
     if recovered.complete:
         finish_files(job, folder, lock, recovered)

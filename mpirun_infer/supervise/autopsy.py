@@ -7,7 +7,7 @@ Never:   kills, restarts or counts (`supervise.supervisor`).
 
 import msgspec
 
-from mpirun_infer.model import FailureKind, MiniBatch
+from mpirun_infer.model import Failure, FailureKind, MiniBatch
 from mpirun_infer.supervise.exit_status import blamed_line, exit_text
 from mpirun_infer.supervise.runner_process import PageView
 
@@ -33,12 +33,27 @@ class Finding(msgspec.Struct, frozen=True):
     error: str
     where: str
     detail: str
+    run_s: float
+
+    def as_failure(self, process: int, node: str, log: str) -> Failure:
+        """For the master."""
+        return Failure(
+            kind=self.kind,
+            error=self.error,
+            where=self.where,
+            process=process,
+            node=node,
+            log=log,
+            detail=self.detail,
+            run_s=self.run_s,
+        )
 
 
 def examine(
     *,
     handed: list[Try],
     page: PageView | None,
+    now: float,
     status: int,
     cause: Cause | None,
     stderr_tail: bytes,
@@ -65,4 +80,5 @@ def examine(
         error=error,
         where=blamed_line(stderr_tail, script_folder),
         detail=f"{error}\nlast lines of standard error:\n{tail}" if tail else error,
+        run_s=max(0.0, now - page.since_s) if page is not None and page.phase == "run" else 0.0,
     )

@@ -50,6 +50,11 @@ class KillLadder:
         self._step = 0
         self._deadline = 0.0
 
+    @property
+    def killed(self) -> bool:
+        """Whether SIGKILL was sent."""
+        return self._step == 3
+
     def dump(self, now: float) -> None:
         """First step for a hang: let it tell where it is."""
         self._step = 1

@@ -138,11 +138,15 @@ class RunnerProcess:
         except BlockingIOError:
             pass
         except wire.WireError as error:
-            self.damage = str(error)
-            self._disconnect()
+            self.break_off(str(error))
         except OSError:
             self._disconnect()
         return found
+
+    def break_off(self, why: str) -> None:
+        """Believe nothing more that comes: it is damaged."""
+        self.damage = why
+        self._disconnect()
 
     def _disconnect(self) -> None:
         if self.connected:

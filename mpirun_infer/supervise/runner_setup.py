@@ -30,9 +30,9 @@ def runner_argv(plan: RunnerPlan) -> list[str]:
 
 
 def runner_environment(
-    plan: RunnerPlan, seat: Seat, process: int, inherited: Mapping[str, str]
+    plan: RunnerPlan, seat: Seat, inherited: Mapping[str, str]
 ) -> dict[str, str]:
-    """Ours over the inherited ones, the user's over ours; the two that find orphans last.
+    """Ours over the inherited ones, the user's over ours; the one that finds left-overs last.
 
     Launcher variables are taken away: a script that imports mpi4py must start a world of its own
     and cannot speak in the rank's name.
@@ -49,7 +49,6 @@ def runner_environment(
         environment["CUDA_VISIBLE_DEVICES"] = seat.gpu
     environment.update(plan.environment)
     environment["MPIRUN_INFER_RUN_ID"] = plan.run_id
-    environment["MPIRUN_INFER_PROCESS"] = f"{plan.run_id}.{process}"
     return environment
 
 

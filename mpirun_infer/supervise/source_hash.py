@@ -10,4 +10,4 @@ from mpirun_infer.child.fingerprint import source_hash as _source_hash
 
 def source_hash(script: str, source_directory: str | None) -> str:
     """SHA-256 in hex over the script and its source_directory."""
-    return str(_source_hash(script, source_directory))
+    return _source_hash(script, source_directory)

@@ -31,6 +31,9 @@ from mpirun_infer.supervise.spawner import Exited, Spawner, SpawnFailed
 from mpirun_infer.supervise.work_queue import WorkQueue
 
 SHUTDOWN_TIMEOUT_S = 15.0
+HANG_UP_TIMEOUT_S = 1.0
+"""From the end of the connection to that of the process."""
+
 GOING_TIMEOUT_S = 5.0
 """For a runner that said that init() failed, to end by itself."""
 
@@ -142,7 +145,7 @@ class Supervisor:
             self._spawner,
             self.process,
             runner_argv(self._plan),
-            env=runner_environment(self._plan, self.seat, self.process, os.environ),
+            env=runner_environment(self._plan, self.seat, os.environ),
             cwd=self._desk.working_folder(self.process),
             cores=self.seat.cores,
         )
@@ -228,9 +231,17 @@ class Supervisor:
     # ------------------------------------------------------------------ deaths
 
     def _examine(self, status: int) -> Finding:
+        hung_up = self._runner is not None and not self._runner.connected and self._ladder.killed
+        if self._cause is None and self.state is State.DYING and hung_up:
+            error = (
+                "the runner's connection was closed, but not by its death: does the script close "
+                "descriptors that it did not open?"
+            )
+            self._cause = Cause(FailureKind.PROCESS_EXIT, error)
         return examine(
             handed=self._work.sent,
             page=self._runner.page() if self._runner is not None else None,
+            now=self._now,
             status=status,
             cause=self._cause,
             stderr_tail=self._output.stderr_tail,
@@ -273,15 +284,8 @@ class Supervisor:
             return
         mini_batch, try_number = finding.blamed
         self._work.answered((mini_batch.id, try_number))
-        failure = Failure(
-            kind=finding.kind,
-            error=finding.error,
-            where=finding.where,
-            process=self.process,
-            node=self.seat.node,
-            log=self._desk.error_log(self.process),
-            detail=finding.detail,
-        )
+        log = self._desk.error_log(self.process)
+        failure = finding.as_failure(self.process, self.seat.node, log)
         self._keep_stack((mini_batch.id, try_number), failure)
         self._answers.failed((mini_batch.id, try_number), failure)
 
@@ -321,15 +325,16 @@ class Supervisor:
         if runner is None or self.state not in (State.READY, State.STARTING):
             return
         if runner.damage or (not runner.connected and self._init_error is None):
-            # At the end of a connection it is most likely dead already; the zygote will tell how.
+            self.state = State.DYING
             if runner.damage:
                 error = (
                     f"the runner's connection broke ({runner.damage}): does the script write to "
                     "descriptors that it did not open?"
                 )
                 self._cause = Cause(FailureKind.PROCESS_EXIT, error)
-            self.state = State.DYING
-            self._ladder.kill(self._now)
+                self._ladder.kill(self._now)
+            else:  # most likely it is dead already, and the zygote will tell how
+                self._ladder.wait(self._now, HANG_UP_TIMEOUT_S)
 
     def _take_frames(self) -> None:
         if self._runner is None:
@@ -338,7 +343,7 @@ class Supervisor:
             try:
                 self._frame(frame)
             except (KeyError, TypeError, ValueError) as error:
-                self._runner.damage = f"a frame that makes no sense: {error!r}"
+                self._runner.break_off(f"a frame that makes no sense: {error!r}")
                 return
 
     def _frame(self, frame: Frame) -> None:

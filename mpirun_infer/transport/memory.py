@@ -60,8 +60,8 @@ class MemoryNetwork:
         return arrived
 
     def next_arrival(self) -> float | None:
-        """When the next message of all arrives, or None."""
-        times = [mail[0][0] for mail in self._mail if mail]
+        """When a mailbox that was read up to now gets its next message, or None."""
+        times = [mail[0][0] for mail in self._mail if mail and mail[0][0] > self.now]
         return min(times) if times else None
 
 

@@ -387,3 +387,13 @@ def test_a_long_reason_is_cut_in_the_record_alone():
     bench.sent()
     bench.submitted()
     bench.assert_drained()
+
+
+def test_no_record_follows_the_last_one():
+    bench = Bench().joined()
+    bench.drain()
+    assert bench.submitted() == ["ended interrupted 75", "flush"]
+    bench.listed(3)
+    bench.unusable(b"/d/pipe")
+    assert bench.sent() == ["release r1"]
+    bench.assert_drained()
