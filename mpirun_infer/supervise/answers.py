@@ -6,6 +6,8 @@ Touches: nothing.
 Never:   decides.
 """
 
+from typing import NamedTuple
+
 from mpirun_infer.core.messages import FromWorker, Outcome, Ready, Result, Retired, Returned
 from mpirun_infer.model import Failure, FailureKind, TryResult
 
@@ -49,6 +51,21 @@ def read_failure(header: Header, process: int, node: str, log: str) -> Failure:
         detail=read_text(header, "detail"),
         run_s=_seconds(header, "run_s"),
     )
+
+
+class InitError(NamedTuple):
+    """What the runner told of its failed start."""
+
+    reason: str
+    detail: str
+    usage_error: bool
+
+
+def read_init_error(header: Header) -> InitError:
+    """Why import or init() failed; ValueError when it makes no sense."""
+    where = read_text(header, "where")
+    reason = read_text(header, "error") + (f", {where}" if where else "")
+    return InitError(reason, read_text(header, "detail"), bool(header["usage_error"]))
 
 
 def read_text(header: Header, key: str) -> str:

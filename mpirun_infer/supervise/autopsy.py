@@ -25,6 +25,16 @@ class Cause(msgspec.Struct, frozen=True):
     error: str
 
 
+def broken_connection(damage: str) -> Cause:
+    """Of a runner that we kill because it can be spoken to no more; no damage: it was closed."""
+    what = f"broke ({damage})" if damage else "was closed, but not by its death"
+    act = "write to" if damage else "close"
+    error = (
+        f"the runner's connection {what}: does the script {act} descriptors that it did not open?"
+    )
+    return Cause(FailureKind.PROCESS_EXIT, error)
+
+
 class Finding(msgspec.Struct, frozen=True):
     """What is told of a death; `blamed` is the try that is charged, or None."""
 

@@ -10,18 +10,19 @@ Never:   talks to the master (the role sends what `take()` returns); judges a de
 import os
 from collections.abc import Sequence
 from enum import Enum, auto
-from typing import NamedTuple
 
 from mpirun_infer.core.messages import FromWorker
 from mpirun_infer.model import Failure, FailureKind, RunnerPlan, Seat
 from mpirun_infer.supervise.answers import (
     Answers,
+    InitError,
     read_answered,
     read_failure,
+    read_init_error,
     read_result,
     read_text,
 )
-from mpirun_infer.supervise.autopsy import Cause, Finding, Try, examine
+from mpirun_infer.supervise.autopsy import Cause, Finding, Try, broken_connection, examine
 from mpirun_infer.supervise.deadlines import KillLadder, overdue
 from mpirun_infer.supervise.desk import Desk, Output
 from mpirun_infer.supervise.poller import Poller
@@ -50,14 +51,6 @@ class State(Enum):
     DYING = auto()
     CLOSING = auto()
     CLOSED = auto()
-
-
-class InitError(NamedTuple):
-    """What the runner told of its failed start."""
-
-    reason: str
-    detail: str
-    usage_error: bool
 
 
 class Supervisor:
@@ -231,13 +224,8 @@ class Supervisor:
     # ------------------------------------------------------------------ deaths
 
     def _examine(self, status: int) -> Finding:
-        hung_up = self._runner is not None and not self._runner.connected and self._ladder.killed
-        if self._cause is None and self.state is State.DYING and hung_up:
-            error = (
-                "the runner's connection was closed, but not by its death: does the script close "
-                "descriptors that it did not open?"
-            )
-            self._cause = Cause(FailureKind.PROCESS_EXIT, error)
+        if self.state is State.DYING and self._cause is None and self._ladder.killed:
+            self._cause = broken_connection("")
         return examine(
             handed=self._work.sent,
             page=self._runner.page() if self._runner is not None else None,
@@ -327,11 +315,7 @@ class Supervisor:
         if runner.damage or (not runner.connected and self._init_error is None):
             self.state = State.DYING
             if runner.damage:
-                error = (
-                    f"the runner's connection broke ({runner.damage}): does the script write to "
-                    "descriptors that it did not open?"
-                )
-                self._cause = Cause(FailureKind.PROCESS_EXIT, error)
+                self._cause = broken_connection(runner.damage)
                 self._ladder.kill(self._now)
             else:  # most likely it is dead already, and the zygote will tell how
                 self._ladder.wait(self._now, HANG_UP_TIMEOUT_S)
@@ -363,12 +347,7 @@ class Supervisor:
             case "ready":
                 self._ready(float(str(header["init_s"])))
             case "init_failed":
-                where = read_text(header, "where")
-                self._init_error = InitError(
-                    read_text(header, "error") + (f", {where}" if where else ""),
-                    read_text(header, "detail"),
-                    bool(header["usage_error"]),
-                )
+                self._init_error = read_init_error(header)
                 self._init_deadline = self._now + GOING_TIMEOUT_S
             case "goodbye":
                 if header["error"]:

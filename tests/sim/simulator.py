@@ -80,9 +80,7 @@ class Job:
         for number in range(dice.choice((1, 3, 10, 25, 60))):
             items = dice.choice((1, 1, 2, 5))
             paths = tuple(b"/d/%d\xff" % item for item in range(first, first + items))
-            mini_batches.append(
-                MiniBatch(id=number, input_index=0, first_item=first, paths=paths)
-            )
+            mini_batches.append(MiniBatch(id=number, input_index=0, first_item=first, paths=paths))
             first += items
         poison = dice.sample(range(len(mini_batches)), min(len(mini_batches), dice.randint(0, 3)))
         limits = {}
@@ -245,6 +243,10 @@ class MemoryStore:
         self.epochs = []
         self._commits = None
 
+    def begin(self, apply):
+        """The past, for the next epoch."""
+        self.replay(apply)
+
     def replay(self, apply):
         for record in self.records():
             apply(record)
@@ -346,7 +348,7 @@ def play_epoch(job, store, epoch, dice, executions):
         return network.now
 
     ledger = Ledger()
-    store.replay(ledger.apply)
+    store.begin(ledger.apply)
     record, commits = store.open(job, clock, dice)
     ledger.apply(record)
     scheduler = Scheduler(job.terms(epoch), ledger, 0.0)

@@ -1,12 +1,11 @@
 """Whole jobs with seeded faults, hundreds of them; MPIRUN_INFER_SIM_SEEDS sets how many."""
 
 import os
-from collections import Counter
 
 import pytest
-from simulator import Job, MemoryStore, play
+from simulator import MemoryStore, play
 
-SEEDS = int(os.environ.get("MPIRUN_INFER_SIM_SEEDS", "300"))
+SEEDS = int(os.environ.get("MPIRUN_INFER_SIM_SEEDS", "800"))
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
