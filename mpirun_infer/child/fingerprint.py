@@ -1,7 +1,7 @@
 """The hash that tells whether an entry script has changed since the run began.
 
-Owns what counts as "the script": its own bytes and the row settings beside it; under its source_directory every *.py file's bytes,
-and path and size of settings and native libraries.
+Owns what counts as "the script": its own bytes and the row settings beside it; under its
+source_directory every *.py file's bytes, and path and size of settings and native libraries.
 Touches: those files, read only.
 Never:   imports anything of ours. Runs under Python >= 3.8, with the same result everywhere.
 

@@ -16,6 +16,7 @@ import click
 
 from mpirun_infer import __version__
 from mpirun_infer.cli.bug_report import write_bug_report
+from mpirun_infer.core.printable import printable_lines
 from mpirun_infer.errors import ConfigError, ExitCode, InferError
 from mpirun_infer.launch.environment import speaks
 
@@ -101,7 +102,7 @@ def _told(error: Exception, text: str) -> int:
     """Tell an error, once however many ranks met it; returns the exit code."""
     if speaks(os.environ):
         sys.stdout.flush()
-        click.echo(text.encode("utf-8", "backslashreplace"), err=True)
+        click.echo(printable_lines(text), err=True)
     if isinstance(error, InferError):
         return error.exit_code
     return ExitCode.USAGE if isinstance(error, click.ClickException) else ExitCode.BUG

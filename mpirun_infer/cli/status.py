@@ -23,8 +23,8 @@ def command(output: str, *, as_json: bool) -> int:
     """
     import msgspec
 
+    from mpirun_infer.core.printable import printable
     from mpirun_infer.core.progress import summary_lines
-    from mpirun_infer.watch.follow import printable
     from mpirun_infer.watch.read import exit_code, read_status
 
     status = read_status(output, _is_alive)

@@ -15,6 +15,7 @@ import click
 from mpirun_infer.config import JobConfig
 from mpirun_infer.core.entry_plan import build_plan
 from mpirun_infer.core.messages import Outcome, Ready, Result, Retired
+from mpirun_infer.core.printable import printable, printable_lines
 from mpirun_infer.core.seats import assign_seats
 from mpirun_infer.core.wording import failure_line
 from mpirun_infer.errors import ExitCode, UsageError
@@ -141,7 +142,7 @@ def _drive(supervisor: Supervisor, poller: Poller, mini_batch: MiniBatch) -> int
                     exit_code = _tell(mini_batch, message.outcomes[0], bytes(body))
                     supervisor.release(time.monotonic(), at_once=False)
                 case Retired():
-                    click.echo(f"{message.reason}\n{message.detail}", err=True)
+                    click.echo(printable_lines(f"{message.reason}\n{message.detail}"), err=True)
                     code = ExitCode.USAGE if message.usage_error else ExitCode.NO_WORKER
                     exit_code = int(code)
                 case _:
@@ -151,8 +152,8 @@ def _drive(supervisor: Supervisor, poller: Poller, mini_batch: MiniBatch) -> int
 
 def _tell(mini_batch: MiniBatch, outcome: Outcome, rows: bytes) -> int:
     if outcome.failure is not None:
-        click.echo(f"{failure_line(mini_batch, 1, 1, outcome.failure)}", err=True)
-        click.echo(outcome.failure.detail, err=True)
+        click.echo(printable(failure_line(mini_batch, 1, 1, outcome.failure)), err=True)
+        click.echo(printable_lines(outcome.failure.detail), err=True)
         return int(ExitCode.FAILED)
     result = outcome.result
     if result is None:

@@ -99,6 +99,7 @@ class Ranks:
         )
         for name, pipe in (("stdout", self._process.stdout), ("stderr", self._process.stderr)):
             if pipe is not None:
+                self._cleanup.enter_context(pipe)
                 os.set_blocking(pipe.fileno(), False)
                 self._selector.register(pipe, selectors.EVENT_READ, name)
         return self
@@ -111,7 +112,7 @@ class Ranks:
     ) -> None:
         self._kill()
         self._selector.close()
-        self._cleanup.close()
+        self._cleanup.close()  # the pipes, and what MPI left on this host
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._file)
 

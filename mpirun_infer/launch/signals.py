@@ -4,8 +4,8 @@ Owns the handlers, and the drain request in control/ that they lead to.
 Touches: signal dispositions of this process; one file.
 Never:   signals mpiexec to drain: that would abort the run.
 
-INT, TERM or USR1 once: drain (finish what runs, commit, leave with 75). INT or TERM again: stop at
-once; what is committed stays.
+INT, TERM, USR1 or HUP (a closed terminal; not under nohup) once: drain, that is finish what runs,
+commit, leave with 75. INT or TERM again: stop at once; what is committed stays.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import time
 from types import FrameType, TracebackType
 from typing import Self
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 LOOK_S = 0.1
 
 
@@ -31,6 +31,8 @@ class StopRequests:
     def __enter__(self) -> Self:
         self._remove()
         for number in SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue
             self._old[number] = signal.signal(number, self._on_signal)
         return self
 
@@ -53,7 +55,7 @@ class StopRequests:
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         del frame
-        if self.drain and number != signal.SIGUSR1:
+        if self.drain and number in (signal.SIGINT, signal.SIGTERM):
             self.kill = True
         self.drain = True
         try:

@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 
 from mpirun_infer.config import JobConfig
+from mpirun_infer.core.printable import printable_lines
 from mpirun_infer.errors import ExitCode
 from mpirun_infer.launch.dry_run import dry_run
 from mpirun_infer.launch.mpiexec import argv, find_launcher
@@ -23,7 +24,7 @@ from mpirun_infer.launch.resolve import spool_stdin
 from mpirun_infer.launch.run_options import RunOptions
 from mpirun_infer.launch.signals import StopRequests
 from mpirun_infer.model import LaunchOrder
-from mpirun_infer.store.lock import peek
+from mpirun_infer.store import lock
 from mpirun_infer.store.run_folder import RunFolder
 from mpirun_infer.supervise.placement import usable_cores, visible_gpus
 from mpirun_infer.watch.follow import Follower
@@ -43,11 +44,13 @@ def run(job: JobConfig, options: RunOptions) -> int:
         if aside:
             console.print(f"the old run was moved to {aside}", markup=False, highlight=False)
     folder.prepare()
+    launch = f"{socket.gethostname()}.{os.getpid()}.{time.time_ns()}"
+    lock.expect_free(folder, launch=launch)
     job = spool_stdin(job, folder.hidden, sys.stdin.buffer)
     ranks = 1 + -(-workers_wanted(job) // job.slots_per_rank)
     order = LaunchOrder(
         job=job.as_json(),
-        launch=f"{socket.gethostname()}.{os.getpid()}.{time.time_ns()}",
+        launch=launch,
         accept_changes=options.accept_changes,
     )
     command = [sys.executable, "-P", "-m", "mpirun_infer", "_rank", "--launch"]
@@ -62,11 +65,12 @@ def run(job: JobConfig, options: RunOptions) -> int:
             restarts_max=job.max_restarts,
         )
         # A summary of somebody else's launch would only confuse.
-        holder = peek(folder)
+        holder = lock.peek(folder)
         ours = holder is not None and holder.launch == order.launch
-        status = follower.finish() if ours or outcome.exit_code == 0 else None
+        shown = ours or outcome.exit_code == 0
+        status = follower.finish(outcome.exit_code, outcome.reason) if shown else None
     if outcome.reason and (status is None or status.reason != outcome.reason):
-        click.echo(f"mpirun-infer: {outcome.reason}", err=True)
+        click.echo(f"mpirun-infer: {printable_lines(outcome.reason)}", err=True)
     return outcome.exit_code
 
 

@@ -14,6 +14,7 @@ import msgspec
 from mpirun_infer.config import JobConfig
 from mpirun_infer.core.events import Tried
 from mpirun_infer.core.overview import overview
+from mpirun_infer.core.printable import printable
 from mpirun_infer.core.progress import progress_line, summary_lines
 from mpirun_infer.core.scheduler import Scheduler
 from mpirun_infer.core.wording import failure_line
@@ -63,7 +64,6 @@ class Journalist:
             header = reports.csv_line(reports.MINI_BATCH_COLUMNS)
             self._sink.append(folder.processed_mini_batches, header)
         self._sink.replace(folder.readme, reports.README)
-        self._sink.replace(folder.job_file, job.model_dump_json(indent=2).encode())
         if epoch > 1:
             self.say(
                 "info",
@@ -97,7 +97,7 @@ class Journalist:
             )
             self._sink.append(
                 self._folder.error_summary,
-                f"{now_text()} {line}\n".encode("utf-8", "backslashreplace"),
+                f"{now_text()} {printable(line)}\n".encode(),
                 bytes_max=LOG_BYTES_MAX,
             )
 
@@ -169,7 +169,7 @@ class Journalist:
             self._print(line)
 
     def _print(self, text: str) -> None:
-        self._sink.append(TERMINAL, f"{text}\n".encode("utf-8", "backslashreplace"))
+        self._sink.append(TERMINAL, f"{printable(text)}\n".encode())
 
 
 def _encodable(text: str) -> str:

@@ -6,6 +6,7 @@ Touches: the run folder through `store`, the inputs through `inputs`.
 Never:   sends a message.
 """
 
+import json
 import os
 import time
 import uuid
@@ -18,7 +19,7 @@ from mpirun_infer.core.ledger import Ledger
 from mpirun_infer.core.records import Opened
 from mpirun_infer.core.terms import Terms
 from mpirun_infer.core.threshold import Thresholds
-from mpirun_infer.errors import ResumeError
+from mpirun_infer.errors import ResumeError, UsageError
 from mpirun_infer.inputs.lister import Earlier, Lister
 from mpirun_infer.model import LaunchOrder, MiniBatch
 from mpirun_infer.roles.journalist import Journalist
@@ -117,6 +118,7 @@ def _open_locked(
     if recovered.complete:
         finish_files(job, folder, lock, recovered)
         raise AlreadyCompleteError(f"{job.output}: complete already, nothing to do")
+    folder.keep_job(json.dumps(job.model_dump(), indent=2) + "\n")
     run_id = recovered.run_id or uuid.uuid4().hex[:12]
     earlier = _earlier_manifest(folder, recovered)
     lister = Lister(
@@ -180,6 +182,7 @@ def _terms(job: JobConfig, ranks: int, run_id: str, script_hash: str, folder: Ru
     worker_ranks = ranks - 1
     workers = worker_ranks * job.slots_per_rank
     nodes = job.node_count or _slurm_nodes()
+    _expect_wanted(job.workers_for(nodes), workers, job.slots_per_rank)
     plan = build_plan(
         job,
         run_id=run_id,
@@ -204,6 +207,16 @@ def _terms(job: JobConfig, ranks: int, run_id: str, script_hash: str, folder: Ru
         first_dispatch_timeout_s=job.first_task_creation_timeout,
         progress_timeout_s=job.progress_timeout_s,
     )
+
+
+def _expect_wanted(wanted: int | None, workers: int, slots: int) -> None:
+    """Our launcher starts as many ranks as the job wants; a user's mpiexec may not."""
+    if wanted is not None and -(-wanted // slots) * slots != workers:
+        ranks = 1 + -(-wanted // slots)
+        raise UsageError(
+            f"workers: {wanted} are wanted, but mpiexec started ranks for {workers}; "
+            f"use mpiexec -n {ranks} (the master and {ranks - 1} worker ranks), or leave it out"
+        )
 
 
 def _slurm_nodes() -> int:

@@ -17,6 +17,7 @@ from collections.abc import Callable, MutableMapping
 
 import msgspec
 
+from mpirun_infer.core.printable import printable_lines
 from mpirun_infer.errors import ExitCode, InferError, NoWorkerError
 from mpirun_infer.model import LaunchOrder, RankVerdict
 from mpirun_infer.supervise.placement import node_facts
@@ -50,7 +51,7 @@ def under_user_mpiexec(load_order: Callable[[], LaunchOrder]) -> int:
 
     def tell(exit_code: int, reason: str) -> None:
         if exit_code and reason:
-            sys.stderr.write(f"mpirun-infer: {reason}\n")
+            sys.stderr.write(f"mpirun-infer: {printable_lines(reason)}\n")
             sys.stderr.flush()
 
     return _be_a_rank(load_order, tell)

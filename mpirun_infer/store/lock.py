@@ -329,9 +329,33 @@ def _held_text(place: LockPlace, content: _LockFile | None, *, here: bool) -> st
         cure = f"cancel it: scancel {facts.slurm_job_id}"
     else:
         holder = facts.host
-        cure = f"stop it: kill {facts.pid}" + ("" if here else f" on {facts.host}")
+        cure = f"stop it: kill {_launcher_pid(content)}" + ("" if here else f" on {facts.host}")
     by = "by" if facts.slurm_job_id else "on"
     return f"{place.output}: run held {by} {holder} (pid {facts.pid}, {seen}); wait, or {cure}"
+
+
+def _launcher_pid(content: _LockFile) -> int:
+    """Whom to stop: rank 0 alone would be started again. A launch is `<host>.<pid>.<time>`."""
+    parts = content.launch.rsplit(".", 2)
+    if len(parts) == 3 and parts[0] == content.facts.host and parts[1].isdigit():
+        return int(parts[1])
+    return content.facts.pid
+
+
+def expect_free(place: LockPlace, *, launch: str) -> None:
+    """HeldError when the newest epoch's holder is known to live; takes and watches nothing."""
+    try:
+        folder_fd = os.open(place.lock_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        epoch = _newest(folder_fd)
+        content = _read(folder_fd, epoch) if epoch else None
+        others = content is not None and content.launch != launch
+        if content is not None and others and _lives(content, host_facts()):
+            raise HeldError(_held_text(place, content, here=True))
+    finally:
+        os.close(folder_fd)
 
 
 def peek(

@@ -14,6 +14,7 @@ from typing import assert_never
 import msgspec
 
 from mpirun_infer.core.events import Tried
+from mpirun_infer.core.printable import printable, printable_lines
 from mpirun_infer.model import FailureKind, MiniBatch, Status
 
 MINI_BATCH_COLUMNS = (
@@ -123,7 +124,7 @@ def mini_batch_line(tried: Tried, *, process_started_at: str = "") -> bytes:
             f"{run_s:.3f}",
             _status(failure.kind) if failure else "RUN_DONE",
             failure.kind.value if failure else "",
-            failure.error if failure else "",
+            printable(failure.error) if failure else "",
             items_text(tried.mini_batch),
         )
     )
@@ -190,15 +191,9 @@ def node_table(processes: Iterable[ProcessTotals]) -> bytes:
     return csv_line(NODE_COLUMNS) + b"".join(lines)
 
 
-def path_text(path: bytes) -> str:
-    """A path for people: one line, whatever is in it."""
-    text = os.fsdecode(path).encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def items_text(mini_batch: MiniBatch) -> str:
     """`/d/6.png`, or `/d/6.png and 9 more`."""
-    first = path_text(mini_batch.paths[0])
+    first = printable(os.fsdecode(mini_batch.paths[0]))
     more = mini_batch.items - 1
     return f"{first} and {more:,} more" if more else first
 
@@ -221,7 +216,7 @@ def job_result(status: Status, summary: Sequence[str]) -> bytes:
                 f"{first.try_number}): {first.error}; log {first.log}"
             )
     lines += ["", *summary]
-    return ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace")
+    return ("\n".join(map(printable_lines, lines)) + "\n").encode()
 
 
 def _ended(state: str) -> str:
@@ -242,7 +237,6 @@ What is where in this folder
   user/entry_script_log/          what it said through EntryScript().logger
   user/metrics/                   what it said through Run.log()
   sys/<node>/                     what the ranks of mpirun_infer have to say
-  sys/perf/                       samples of load and memory
   sys/job_report/                 tables: each try, each process, each node
 
 A process that replaces another gets a new number. A file is created at its first byte.

@@ -257,6 +257,15 @@ class RunFolder:
                 f"{FOLDER_VERSION}; use the version that made the folder, or --fresh"
             )
 
+    def keep_job(self, text: str) -> None:
+        """The job as resolved, for people; it may hold secrets (environment_variables)."""
+        draft = f"{self.job_file}.new"
+        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+            os.fchmod(fd, 0o600)
+            file.write(text)
+        os.replace(draft, self.job_file)
+
     def move_aside(self) -> str:
         """Rename the whole run to `<output>.old-<n>`; its new name, or "" if there was none.
 

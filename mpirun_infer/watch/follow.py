@@ -10,7 +10,6 @@ whole, an event counts once its line has ended, and what cannot be read now is r
 
 import os
 import time
-import unicodedata
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
@@ -20,28 +19,15 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from mpirun_infer.core.printable import printable
 from mpirun_infer.core.progress import progress_line, summary_lines
 from mpirun_infer.model import Notice, Status
+from mpirun_infer.watch.read import LIVE_STATES
 
 PLAIN_PERIOD_S = 30.0
 READ_BYTES_MAX = 1 << 20
 
 _STYLES = {"warning": "yellow", "error": "red"}
-# Control characters move the cursor or run terminal commands; surrogates cannot be printed; line
-# separators and the marks that turn the writing direction make a line look like another one.
-_ESCAPED_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
-_ESCAPED = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-
-
-def printable(text: str, encoding: str = "utf-8") -> str:
-    r"""The text with what a terminal would obey or choke on written as `\x1b`, `\n`, `\udc80`."""
-    safe = "".join(
-        char.encode("unicode_escape").decode("ascii")
-        if char in _ESCAPED or unicodedata.category(char) in _ESCAPED_CATEGORIES
-        else char
-        for char in text
-    )
-    return safe.encode(encoding, "backslashreplace").decode(encoding)
 
 
 class Follower:
@@ -94,12 +80,19 @@ class Follower:
         else:
             self._show_plain(progress_line(fresh))
 
-    def finish(self) -> Status | None:
-        """The last notices and the summary; returns the status the summary was made of."""
+    def finish(self, exit_code: int, reason: str) -> Status | None:
+        """The last notices and the summary; returns the status the summary was made of.
+
+        A status that nobody could finish, because rank 0 was lost, is finished with what the
+        launcher knows.
+        """
         self._show_notices()
         self._seen_status = None
         status = self._read_status() or self._status
         self.close()
+        if status is not None and status.state in LIVE_STATES:
+            status.state = "interrupted"
+            status.exit_code, status.reason, status.eta_s = exit_code, reason, None
         if status is not None:
             for line in summary_lines(status):
                 self._print(line)

@@ -14,7 +14,7 @@ from mpirun_infer.errors import ExitCode, UsageError
 from mpirun_infer.model import Status
 
 HIDDEN = ".mpirun_infer"
-_LIVE = ("starting", "running", "draining")
+LIVE_STATES = ("starting", "running", "draining")
 
 
 def read_status(output: str, is_alive: Callable[[str], bool]) -> Status:
@@ -27,10 +27,10 @@ def read_status(output: str, is_alive: Callable[[str], bool]) -> Status:
     if not os.path.isdir(hidden):
         raise UsageError(f"{output}: no run is here; give the output folder of a run")
     status = _read(hidden)
-    if status.state not in _LIVE or is_alive(hidden):
+    if status.state not in LIVE_STATES or is_alive(hidden):
         return status
     status = _read(hidden)  # it may have ended between the first look and the question
-    if status.state in _LIVE:
+    if status.state in LIVE_STATES:
         status.state = "interrupted"
         status.exit_code = int(ExitCode.INCOMPLETE)
         status.reason = "the master is gone; give the same command again to go on"

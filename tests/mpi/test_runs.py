@@ -223,10 +223,14 @@ parameters: {scale: 1}
 output: "{name}"
 output_action: Append_Row
 append_row_file_name: Rows.txt
+append_row: {to_csv: {sep: " ", header: false}}
+ordered: false
 row_escape: true
 with_source: false
 strict_rows: true
 mini_batch_size: 4
+partition_keys: null
+partition_format: null
 error_threshold: 5
 mini_batch_error_threshold: 5
 allowed_failed_percent: 50
@@ -237,18 +241,25 @@ init_timeout: 60
 init_max_try: 2
 first_task_creation_timeout: 60
 progress_update_timeout: 120
+time_limit: null
 workers: 3
 slots_per_rank: 2
 min_workers: 1
 max_restarts: 2
 crash_limit: 2
+worker_memory_limit: null
 speculation: false
 durability: process
 storage_wait: 10
 logging_level: DEBUG
-resource_monitor_interval: 0
+resource_monitor_interval: 60
+profiling_module: null
+model: null
+engine_arguments: true
 environment: {python: null}
 environment_variables: {GREETING: "hello there"}
+table: {}
+slurm: {}
 """
 
 

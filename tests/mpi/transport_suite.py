@@ -11,7 +11,7 @@ import time
 from collections import deque
 
 RANKS = 3
-SIZES = (0, 1, 100, 16 * 1024 - 13, 16 * 1024, 16 * 1024 + 1, 70_000, 3_000_000)
+SIZES = (0, 1, 100, *range(16 * 1024 - 20, 16 * 1024 - 12), 16 * 1024 + 1, 70_000, 3_000_000)
 """Around the size at which a message no longer fits into one envelope, and far above."""
 
 

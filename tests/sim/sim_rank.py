@@ -112,7 +112,7 @@ class SimRank:
             self._work(slot, now)
         if now >= self._next_beat:
             self._next_beat = now + self._welcome.beat_s
-            self._send(Beat(running=tuple(self._doing(now))))
+            self._send(Beat(running=tuple(self._doing())))
         if now >= self._leave_at:
             self.gone = True
             self._send(Released(processes=1))
@@ -127,7 +127,7 @@ class SimRank:
             pid=self.rank,
         )
 
-    def _doing(self, now):
+    def _doing(self):
         for slot in self._slots.values():
             if slot.running is not None:
                 yield (slot.number, slot.running[0].id, "run", 0.1)
@@ -174,7 +174,7 @@ class SimRank:
     def _work(self, slot, now):
         outcomes = []
         if now >= slot.ready_at:
-            self._start(slot, now)
+            self._start(slot)
         while slot.ready:
             if slot.running is None and slot.waiting:
                 began = slot.done_at if slot.done_at != NEVER else now
@@ -190,7 +190,7 @@ class SimRank:
         if not slot.ready and slot.waiting:
             self._give_back(slot)
 
-    def _start(self, slot, now):
+    def _start(self, slot):
         slot.ready_at = NEVER
         head = {"worker": slot.number, "incarnation": self._welcome.incarnation}
         if self._random.random() < self._habits.init_fails:

@@ -184,6 +184,7 @@ class SimJournalist:
 
     def say(self, level, text):
         assert text
+        assert level in ("info", "warning", "error")
 
     def tried(self, tried):
         self.tries.append(tried)
@@ -275,7 +276,7 @@ class MemoryStore:
     def crash(self, random):
         self.close(random.randint(self._commits.told, len(self._commits.records)))
 
-    def end(self, scheduler):
+    def end(self, scheduler):  # noqa: ARG002  other stores want it
         self.close(len(self._commits.records))
 
     def final_rows(self):

@@ -82,13 +82,13 @@ class RealStore:
         publish.retire(self.folder, range(1, self.lock.epoch))
         self._recovered = replay(self.folder, apply, takeover=True)
 
-    def open(self, job, clock, random):
+    def open(self, job, clock, random):  # noqa: ARG002  other stores want them
         record = opened(self.lock.epoch, self._recovered.segments)
         limits = CommitLimits(group_bytes=random.choice((1, 200, 8 << 20)), group_s=60)
         self.committer = Committer.open(self.folder, self.lock, record, limits=limits)
         return record, Commits(self.committer, Random(random.random()))
 
-    def crash(self, random):
+    def crash(self, random):  # noqa: ARG002  as above
         """What waits in the queue is lost, what the thread is writing may be there or not."""
         self.committer.close(abandon=True)
         self.lock.close()

@@ -6,7 +6,6 @@ import pytest
 
 from mpirun_infer.supervise.exit_status import blamed_line, exit_text, phase_text
 
-
 KILLED = "(the kernel's out-of-memory killer, or someone's kill -9)"
 EXITED = "(os._exit, or an exit in C code)"
 

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from mpirun_infer.core.printable import printable
 from mpirun_infer.model import ItemCounts, MiniBatchCounts, Notice, Status
-from mpirun_infer.watch.follow import PLAIN_PERIOD_S, Follower, printable
+from mpirun_infer.watch.follow import PLAIN_PERIOD_S, Follower
 
 
 class Screen:
@@ -96,7 +97,7 @@ def test_a_notice_is_printed_once_and_at_once(screen):
     follower.turn()
     screen.add_events(event("worker 2 is back", "warning"))
     follower.turn()
-    follower.finish()
+    follower.finish(75, "lost")
     assert screen.shown() == "worker 2 lost\nworker 2 is back\n"
 
 
@@ -160,7 +161,7 @@ def test_a_damaged_status_is_not_shown_and_does_no_harm(screen):
 def test_the_end_shows_the_summary_also_when_nothing_has_changed(screen):
     screen.write_status(20, state="complete")
     follower = screen.follower()
-    status = follower.finish()
+    status = follower.finish(75, "lost")
     assert status.state == "complete"
     assert screen.shown().splitlines()[:2] == [
         "Complete in 0:00:00.",
@@ -170,7 +171,7 @@ def test_the_end_shows_the_summary_also_when_nothing_has_changed(screen):
 
 def test_the_end_of_a_run_that_left_nothing_is_silent(screen):
     follower = screen.follower()
-    assert follower.finish() is None
+    assert follower.finish(75, "lost") is None
     assert screen.shown() == ""
 
 
@@ -188,7 +189,7 @@ def test_a_terminal_has_one_live_line_with_notices_above_it(terminal):
         follower.turn()
         assert terminal.shown().index("out of luck") >= 0
         terminal.write_status(20, state="complete")
-        follower.finish()
+        follower.finish(75, "lost")
     last = terminal.shown()
     assert "\x1b[?25h" in last  # the cursor is back
     assert last.index("\x1b[?25h") < last.index("Complete in")
