@@ -73,6 +73,7 @@ class Scheduler:
         self._progress_at = now
         self._plan = pack_plan(terms.plan)
         self._seats: dict[int, list[Seat]] = {}
+        self._first_of_node: dict[str, int] = {}
         self._queue: deque[MiniBatch] = deque()
         self._surplus_told = False
 
@@ -162,6 +163,7 @@ class Scheduler:
             # Everyone is here: only now can the cores of a node be shared out.
             facts = {number: state.facts for number, state in self.crew.ranks.items()}
             self._seats = assign_seats(facts, self.terms.slots_per_rank)
+            self._first_of_node = {facts[one].node: one for one in sorted(facts, reverse=True)}
             for line in placement_lines(self._seats):
                 self.outbox.say("info", line)
             for seated in sorted(self._seats):
@@ -180,13 +182,9 @@ class Scheduler:
                 first_process=self.terms.first_process,
                 workers_total=self.terms.workers_total,
                 beat_s=self.terms.beat_s,
-                first_on_node=self._is_first_on_node(rank),
+                first_on_node=self._first_of_node[self.crew.ranks[rank].facts.node] == rank,
             ),
         )
-
-    def _is_first_on_node(self, rank: int) -> bool:
-        node = self.crew.ranks[rank].facts.node
-        return rank == min(r for r, state in self.crew.ranks.items() if state.facts.node == node)
 
     def _welcome_back(self, rank: int, state: Rank) -> None:
         """It was declared lost and speaks again: it starts anew, its old work is dropped."""

@@ -13,18 +13,21 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, MutableMapping
 
 import msgspec
 
+from mpirun_infer.core.messages import Release, encode
 from mpirun_infer.core.printable import printable_lines
 from mpirun_infer.errors import ExitCode, InferError, NoWorkerError
 from mpirun_infer.model import LaunchOrder, RankVerdict
 from mpirun_infer.supervise.placement import node_facts
 from mpirun_infer.supervise.spawner import Spawner
-from mpirun_infer.transport.base import Transport
+from mpirun_infer.transport.base import Backoff, Transport
 
 FINALIZE_TIMEOUT_S = 10.0
+FAREWELL_SLEEP_S = 0.01
 SHARED_MEMORY_VARIABLE = "MPIRUN_INFER_SHARED_MEMORY"
 """Names a folder that our launcher removes, whatever happens to the ranks."""
 
@@ -69,10 +72,12 @@ def _be_a_rank(load_order: Callable[[], LaunchOrder], tell: Callable[[int, str],
         if transport.rank == 0:
             spawner.close()
             exit_code = _be_the_master(transport, load_order, tell)
+            _say_farewell(transport)
         else:
             from mpirun_infer.roles.worker import Worker
 
             Worker(transport, spawner, facts).run()
+            _wait_for_farewell(transport)
             exit_code = ExitCode.OK
     finally:
         spawner.close()
@@ -106,6 +111,20 @@ def _expect_workers(transport: Transport) -> None:
             "no worker rank: mpiexec started 1 process and rank 0 is the master; "
             "use mpiexec -n 5 (1 + 4 workers)"
         )
+
+
+def _say_farewell(transport: Transport) -> None:
+    """Rank 0 is through: now all meet in MPI_Finalize."""
+    for rank in range(1, transport.size):
+        transport.send(rank, encode(Release(at_once=True)))
+    transport.flush(FINALIZE_TIMEOUT_S)
+
+
+def _wait_for_farewell(transport: Transport) -> None:
+    """Asleep, while rank 0 publishes: in MPI_Finalize this rank would spin, and be in a hurry."""
+    backoff = Backoff(max_s=FAREWELL_SLEEP_S)
+    while not transport.poll():
+        time.sleep(backoff.next_s())
 
 
 def _leave(transport: Transport, exit_code: int) -> None:

@@ -125,6 +125,7 @@ class Bench:
         self.said = []
         self.tries = []
         self.left = None
+        self.welcomes = {}
         self.rows = bytearray()
         self.queued = []
         self._sent = []
@@ -243,6 +244,8 @@ class Bench:
                         tries=tries,
                     )
                     assert self.rank_of(command.message.worker) == command.rank
+                if isinstance(command.message, Welcome):
+                    self.welcomes[command.rank] = command.message
                 self._sent.append(message_line(command.rank, command.message))
             case Submit():
                 self._submit(command)

@@ -3,6 +3,7 @@
 from bench import Bench
 
 from mpirun_infer.core.ending import Phase
+from mpirun_infer.core.messages import read_plan
 
 
 def test_nobody_is_welcomed_before_everyone_is_there():
@@ -23,6 +24,27 @@ def test_a_rank_with_slots_gets_a_seat_for_each():
     bench = Bench(ranks=2, slots=3)
     bench.hello(2, 1)
     assert bench.sent() == ["welcome r1.1 w0 w1 w2", "welcome r2.1 w3 w4 w5"]
+    bench.assert_drained()
+
+
+def test_the_lowest_rank_of_each_node_is_told_so():
+    bench = Bench(ranks=4)
+    for rank, node in ((3, "b"), (1, "a"), (4, "a"), (2, "b")):
+        bench.hello(rank, node=node)
+    first = {rank: welcome.first_on_node for rank, welcome in bench.welcomes.items()}
+    assert first == {1: True, 2: True, 3: False, 4: False}
+    assert len(bench.sent()) == 4
+    bench.assert_drained()
+
+
+def test_the_welcome_says_what_the_runners_need():
+    bench = Bench(ranks=2, slots=2, first_process=40)
+    bench.hello(1, 2)
+    welcome = bench.welcomes[2]
+    assert read_plan(welcome.plan) == bench.terms.plan
+    assert (welcome.first_process, welcome.workers_total, welcome.beat_s) == (40, 4, 2.0)
+    assert [seat.worker for seat in welcome.seats] == [2, 3]
+    assert len(bench.sent()) == 2
     bench.assert_drained()
 
 
