@@ -21,8 +21,9 @@ PACK_SPAN_S = 0.002
 
 PACK_MAX = 32
 
-REVOKE_ABOVE_S = 0.02
-"""A prefetched mini-batch is worth taking back only if its holder stays busy for this long."""
+AHEAD_BELOW_S = 0.2
+"""Runs shorter than this are handed to the runner ahead of time (`supervise.work_queue`): they
+cannot be taken back, and nobody needs to."""
 
 REVOKE_SEARCH_MAX = 64
 
@@ -139,7 +140,7 @@ class Crew:
         """A worker that holds more than it runs and stays busy long enough to bother."""
         for number in islice(self._prefetching, REVOKE_SEARCH_MAX):
             worker = self.workers[number]
-            if worker.run_s is None or worker.run_s >= REVOKE_ABOVE_S:
+            if worker.run_s is None or worker.run_s >= AHEAD_BELOW_S:
                 return worker
         return None
 

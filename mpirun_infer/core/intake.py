@@ -87,6 +87,15 @@ class Intake:
         self._report(worker, handed, now, final=final, failure=failure)
         return None if final else mini_batch
 
+    def lost_too_often(self, worker: Worker, handed: Handed, times: int, now: float) -> None:
+        """Its rank was lost while it ran, `crash_limit` times: it gets no other try."""
+        failure = Failure(
+            kind=FailureKind.PROCESS_EXIT,
+            error=f"its rank was lost while it ran, {times} times (crash_limit)",
+            node=self._crew.ranks[worker.rank].facts.node,
+        )
+        self.failed(worker, handed, failure, now, last=True)
+
     def unusable(self, items: tuple[tuple[bytes, str], ...]) -> None:
         """Listed things that no `run()` will see: failed items."""
         self._ledger.add_unusable(len(items))

@@ -94,6 +94,7 @@ class Ledger:
         self.header: Header | None = None
         self.epoch = 0
         self.rows_end = 0
+        self._launch = ""
         self._states = bytearray()
 
     # ------------------------------------------------------------------ what is known
@@ -203,13 +204,16 @@ class Ledger:
     def _opened(self, record: Opened) -> None:
         """A new epoch: what was out is out no more.
 
-        The first one at each worker ran, and may have been what killed the last epoch; the others
-        waited and are charged nothing.
+        When the same launcher starts it, ranks died under its eyes, and the first one at each
+        worker, which ran, may have been the reason; the others waited and are charged nothing. A
+        new launcher means that somebody or something ended everything: nobody is to blame.
         """
+        ended_from_outside = record.launch != self._launch
+        self._launch = record.launch
         running: set[tuple[int, int]] = set()
         for mini_batch, holder in tuple(self.holders.items()):
             place = (holder.worker, holder.incarnation)
-            if place in running:
+            if place in running or ended_from_outside:
                 self.give_back(mini_batch)
             else:
                 running.add(place)

@@ -48,7 +48,7 @@ from mpirun_infer.core.terms import Terms
 from mpirun_infer.core.threshold import exceeded, nothing_succeeded
 from mpirun_infer.core.wording import stall_text
 from mpirun_infer.errors import ExitCode
-from mpirun_infer.model import Failure, FailureKind, MiniBatch, Seat
+from mpirun_infer.model import MiniBatch, Seat
 
 LOOKAHEAD_PER_WORKER = 64
 """Listed mini-batches kept ready: two full packs for every worker."""
@@ -223,13 +223,8 @@ class Scheduler:
         if times < self.terms.crash_limit:
             self.ledger.interrupt(identity)
             self._queue.appendleft(handed.mini_batch)
-            return
-        failure = Failure(
-            kind=FailureKind.PROCESS_EXIT,
-            error=f"its rank was lost while it ran, {times} times (crash_limit)",
-            node=self.crew.ranks[worker.rank].facts.node,
-        )
-        self.intake.failed(worker, handed, failure, now, last=True)
+        else:
+            self.intake.lost_too_often(worker, handed, times, now)
 
     def _give_back(self, handed: Handed) -> None:
         self.ledger.give_back(handed.mini_batch.id)
@@ -302,15 +297,17 @@ class Scheduler:
         for _ in range(min(size, len(self._queue))):
             mini_batch = self._queue.popleft()
             try_number = self.ledger.tries_failed.get(mini_batch.id, 0) + 1
-            worker.handed.append(Handed(mini_batch, try_number, now))
+            handed = Handed(mini_batch, try_number, now)
+            times = self.ledger.interruptions.get(mini_batch.id, 0)
+            if times >= self.terms.crash_limit:  # in earlier epochs
+                self._note_dispatched(worker, ((mini_batch.id, try_number),))
+                self.intake.lost_too_often(worker, handed, times, now)
+                continue
+            worker.handed.append(handed)
             tries.append((mini_batch, try_number))
-        record = Dispatched(
-            worker=worker.number,
-            incarnation=worker.incarnation,
-            tries=tuple((mini_batch.id, number) for mini_batch, number in tries),
-        )
-        self.ledger.apply(record)
-        self.outbox.note(record)
+        if not tries:
+            return
+        self._note_dispatched(worker, tuple((mini_batch.id, n) for mini_batch, n in tries))
         if self.first_dispatch_at is None:
             self.first_dispatch_at = self._progress_at = now
         self.crew.note(worker)
@@ -318,6 +315,11 @@ class Scheduler:
             worker.rank,
             Dispatch(worker=worker.number, incarnation=worker.incarnation, tries=tuple(tries)),
         )
+
+    def _note_dispatched(self, worker: Worker, tries: tuple[tuple[int, int], ...]) -> None:
+        record = Dispatched(worker=worker.number, incarnation=worker.incarnation, tries=tries)
+        self.ledger.apply(record)
+        self.outbox.note(record)
 
     # ------------------------------------------------------------------ listing and disk
 
@@ -353,8 +355,6 @@ class Scheduler:
                 "run() returned more rows than it got items: all are kept, but missing ones cannot "
                 "be noticed then (strict_rows: true makes a wrong count a failure)",
             )
-
-    # ------------------------------------------------------------------ the end
 
     def _check_thresholds(self, now: float) -> None:
         total = self.listing.mini_batches if self.listing is not None else None

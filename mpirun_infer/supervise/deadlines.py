@@ -16,7 +16,7 @@ from mpirun_infer.supervise.spawner import Spawner
 DUMP_SIGNAL = signal.SIGRTMIN + 6
 """The runner's faulthandler dumps all stacks on it."""
 
-DUMP_WAIT_S = 0.2
+DUMP_WAIT_S = 0.5
 
 
 def overdue(

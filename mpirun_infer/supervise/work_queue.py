@@ -11,9 +11,8 @@ handed over ahead of time (nobody needs to take those back), so that the runner 
 from collections import deque
 from collections.abc import Sequence
 
+from mpirun_infer.core.crew import AHEAD_BELOW_S
 from mpirun_infer.supervise.autopsy import Try
-
-AHEAD_BELOW_S = 0.2
 
 
 class WorkQueue:

@@ -94,8 +94,8 @@ def test_who_must_not_be_fed(flag):
     [
         ((1,), None, False, False),
         ((1, 2), None, False, True),
-        ((1, 2), 0.02, False, True),
-        ((1, 2), 0.019, False, False),
+        ((1, 2), 0.2, False, True),
+        ((1, 2), 0.19, False, False),
         ((1, 2), 5.0, True, False),
     ],
 )

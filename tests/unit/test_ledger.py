@@ -64,7 +64,7 @@ def try_failed(mini_batch=0, try_number=1):
     )
 
 
-def opened(epoch):
+def opened(epoch, launch="l"):
     return Opened(
         version=1,
         run_id="r",
@@ -74,7 +74,7 @@ def opened(epoch):
         started_at="2026-01-01T00:00:00Z",
         host="n1",
         pid=7,
-        launch="l",
+        launch=launch,
     )
 
 
@@ -247,7 +247,9 @@ def test_giving_back_charges_nothing():
 
 
 def test_a_new_epoch_takes_back_what_was_out():
-    ledger = ledger_in(State.IN_FLIGHT)
+    ledger = Ledger()
+    ledger.apply(opened(1))
+    ledger.apply(dispatched())
     ledger.apply(committed_at_one := committed(0, offset=10, length=5))
     ledger.apply(dispatched(1))
     assert committed_at_one.offset + committed_at_one.length == ledger.rows_end
@@ -259,6 +261,7 @@ def test_a_new_epoch_takes_back_what_was_out():
 
 def test_a_new_epoch_blames_only_what_may_have_been_running():
     ledger = Ledger()
+    ledger.apply(opened(1))
     ledger.apply(Dispatched(worker=0, incarnation=1, tries=((0, 1), (1, 1))))
     ledger.apply(Dispatched(worker=1, incarnation=1, tries=((2, 1),)))
     ledger.apply(Dispatched(worker=0, incarnation=1, tries=((3, 1),)))
@@ -269,11 +272,22 @@ def test_a_new_epoch_blames_only_what_may_have_been_running():
 
 def test_a_new_epoch_believes_the_last_hand_out():
     ledger = Ledger()
+    ledger.apply(opened(1))
     ledger.apply(Dispatched(worker=0, incarnation=1, tries=((0, 1), (1, 1))))
     ledger.apply(Dispatched(worker=1, incarnation=1, tries=((2, 1),)))
     ledger.apply(Dispatched(worker=1, incarnation=1, tries=((0, 1),)))  # given back in between
     ledger.apply(opened(2))
     assert ledger.interruptions == {1: 1, 2: 1}
+
+
+def test_a_new_launcher_blames_nobody():
+    """Somebody killed everything, or the machine went down: the script is not to blame."""
+    ledger = Ledger()
+    ledger.apply(opened(1, launch="first"))
+    ledger.apply(dispatched())
+    ledger.apply(opened(2, launch="second"))
+    assert (ledger.holders, ledger.interruptions) == ({}, {})
+    assert ledger.state(0) == State.PENDING
 
 
 def test_an_epoch_that_ended_by_decision_interrupted_nothing():

@@ -269,6 +269,10 @@ class Bench:
             if isinstance(record, Committed | Header):
                 assert len(self.rows) + size == record.offset
                 size += record.length
+            if isinstance(record, Failed) and self._announced is not None:
+                # Condemned: it is noted as handed out, and fails without being sent.
+                assert ((record.mini_batch, record.try_number),) == self._announced.tries
+                self._announced = None
             self._submitted.append(record_line(record))
         rows = b"".join(command.rows)
         assert size == len(rows)

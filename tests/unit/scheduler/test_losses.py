@@ -3,6 +3,8 @@
 import pytest
 from bench import Bench
 
+from mpirun_infer.core.ledger import Ledger
+
 
 def busy(ranks=2, count=4, **terms):
     """Worker 0 holds 0 and 2, worker 1 holds 1 and 3."""
@@ -92,6 +94,17 @@ def test_what_ran_at_too_many_losses_fails(crash_limit):
     )
     bench.durable()
     assert bench.ledger.interruptions == {}
+    bench.assert_drained()
+
+
+def test_what_ran_at_too_many_losses_of_earlier_epochs_fails_without_a_hand_out():
+    ledger = Ledger()
+    ledger.interruptions.update({0: 3, 1: 2})
+    bench = Bench(ledger=ledger).joined()
+    bench.list_(0, 1)
+    assert bench.submitted() == ["failed 0/1 PROCESS_EXIT"]
+    assert bench.sent() == ["dispatch w0.1 1/1"]
+    assert "3 times (crash_limit)" in bench.said[-1][1]
     bench.assert_drained()
 
 
