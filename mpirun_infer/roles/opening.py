@@ -25,7 +25,7 @@ from mpirun_infer.model import LaunchOrder, MiniBatch
 from mpirun_infer.roles.journalist import Journalist
 from mpirun_infer.store import lock as store_lock
 from mpirun_infer.store import publish
-from mpirun_infer.store.commit import Committer
+from mpirun_infer.store.commit import CommitLimits, Committer
 from mpirun_infer.store.lock import Lock
 from mpirun_infer.store.recover import Recovered, replay
 from mpirun_infer.store.run_folder import RunFolder, make_script_folders
@@ -152,6 +152,7 @@ def _open_locked(
         storage_wait_s=job.storage_wait,
         sync_manifest=lister.sync,
         notice=journalist.say,
+        limits=_limits(recovered, order),
     )
     ledger.apply(opened)
     lister.start()
@@ -165,6 +166,12 @@ def finish_files(job: JobConfig, folder: RunFolder, lock: Lock, recovered: Recov
         publish.publish(folder, lock, recovered.segments, recovered.header)
     else:
         publish.discard(folder, lock)
+
+
+def _limits(recovered: Recovered, order: LaunchOrder) -> CommitLimits:
+    """After a loss, hand-outs are written at once: the next loss must find whom to suspect."""
+    relaunched = recovered.opened is not None and recovered.opened.launch == order.launch
+    return CommitLimits(advisory_s=0.0) if relaunched else CommitLimits()
 
 
 def _earlier_manifest(folder: RunFolder, recovered: Recovered) -> Earlier | None:
