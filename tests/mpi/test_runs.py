@@ -305,9 +305,10 @@ DIGITS, TRAINED = 1000, 500
 
 
 @pytest.fixture(scope="session")
-def digits(request):
-    """Real MNIST as PNG files, fetched once and kept in pytest's cache."""
-    work = Path(request.config.cache.mkdir("mnist"))
+def digits(request, tmp_path_factory):
+    """Real MNIST as PNG files, fetched once and kept in pytest's cache, if it has one."""
+    cache = getattr(request.config, "cache", None)
+    work = Path(cache.mkdir("mnist") if cache else tmp_path_factory.mktemp("mnist"))
     wheel = next((EXAMPLES / "mnist" / "work").glob("*.whl"), None)
     if wheel is not None and not (work / wheel.name).exists():
         os.link(wheel, work / wheel.name)
