@@ -13,9 +13,9 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from threading import Event
 
 import pytest
+from waiting import wait_until
 
 import mpirun_infer
 from mpirun_infer.launch.mpiexec import find_launcher
@@ -32,16 +32,6 @@ def command_line():
     """What a user types: the installed command, else the module."""
     beside = Path(sys.executable).with_name("mpirun-infer")
     return [str(beside)] if beside.exists() else [sys.executable, "-m", "mpirun_infer"]
-
-
-def wait_until(condition, what, within_s=WITHIN_S):
-    """The condition's first true value."""
-    deadline = time.monotonic() + within_s
-    pause = Event()
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"waited {within_s} s for: {what}"
-        pause.wait(0.02)
-    return value
 
 
 def read(*parts):

@@ -8,11 +8,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import zlib
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from mpirun_infer.child import wire
 from mpirun_infer.child.fingerprint import source_hash
@@ -157,13 +157,6 @@ def rank(tmp_path):
     rank = Rank(tmp_path)
     yield rank
     rank.close()
-
-
-def wait_until(condition, what):
-    deadline = time.monotonic() + WITHIN_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {WITHIN_S} s for: {what}"
-        time.sleep(0.005)
 
 
 # --------------------------------------------------------------------------- a good life

@@ -7,10 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from mpirun_infer.child import processes, wire
 
@@ -19,7 +19,7 @@ WITHIN_S = 15.0
 DEVNULL_STATUS = os.stat(os.devnull).st_rdev
 
 TREE = """
-import os, sys, time
+import os, signal, sys
 folder = sys.argv[1]
 
 def daemon(name, detach, double, bare):
@@ -45,27 +45,20 @@ daemon("own_session", True, False, False)
 daemon("daemon", True, True, False)
 daemon("bare_daemon", True, True, True)
 if sys.argv[2] == "stay":
-    time.sleep(600)
+    signal.pause()
 while len(os.listdir(folder)) < 4:
-    time.sleep(0.01)
+    os.sched_yield()
 """
 STORM = """
-import os, time
+import os, signal
 for _ in range(200):
     if os.fork() == 0:
         os.setsid()
-        time.sleep(600)
+        signal.pause()
 print("up", flush=True)
-time.sleep(600)
+signal.pause()
 """
 TREE_NAMES = ("child", "own_session", "daemon", "bare_daemon")
-
-
-def wait_until(condition, what):
-    deadline = time.monotonic() + WITHIN_S
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {WITHIN_S} s for: {what}"
-        time.sleep(0.005)
 
 
 def is_alive(pid):
@@ -302,14 +295,15 @@ def test_all_trees_die_when_the_rank_closes_its_socket(tmp_path):
 
 
 RANK = """
-import sys, time
-sys.path.insert(0, sys.argv[1])
+import signal, sys
+from pathlib import Path
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1]).parent)]
 from pathlib import Path
 import test_zygote
 rank = test_zygote.Rank()
 test_zygote.spawn_tree(rank, Path(sys.argv[2]), "stay")
 print(rank.process.pid, flush=True)
-time.sleep(600)
+signal.pause()
 """
 
 

@@ -3,11 +3,11 @@
 import errno
 import os
 import threading
-import time
 import zlib
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from mpirun_infer.core.records import Committed, Dispatched, Ended, Header, Listed, Opened
 from mpirun_infer.errors import InferError, StorageError
@@ -92,22 +92,23 @@ class Bench:
     def until(self, count):
         """Records until so many are durable."""
         records = []
-        deadline = time.monotonic() + DEADLINE_S
-        while len(records) < count:
-            records += self.committer.poll()
-            assert time.monotonic() < deadline
-            time.sleep(0.0005)
+
+        def enough():
+            records.extend(self.committer.poll())
+            return len(records) >= count
+
+        wait_until(enough, f"{count} records", DEADLINE_S, pause_s=0.0005)
         return records
 
     def error(self):
-        deadline = time.monotonic() + DEADLINE_S
-        while time.monotonic() < deadline:
+        def failed():
             try:
                 self.committer.poll()
             except InferError as error:
                 return error
-            time.sleep(0.0005)
-        raise AssertionError("no error came")
+            return None
+
+        return wait_until(failed, "an error", DEADLINE_S, pause_s=0.0005)
 
     def rows(self):
         with open(self.folder.segment(self.lock.epoch), "rb") as file:
@@ -350,8 +351,7 @@ def test_what_was_durable_is_told_before_the_error(bench):
     first = committed(0, 0, b"x")
     b.committer.submit([first], [b"x"])
     b.committer.flush()
-    while b.committer.segment.rows_end == 0:
-        time.sleep(0.0005)
+    wait_until(lambda: b.committer.segment.rows_end, "the first rows")
     b.committer.submit([committed(1, 1, b"y")], [b"y"])
     b.committer.close()
     assert [first] == b.committer.poll()

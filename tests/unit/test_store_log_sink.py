@@ -2,17 +2,11 @@
 
 import os
 import threading
-import time
+
+from waiting import wait_until
 
 from mpirun_infer.store import log_sink
 from mpirun_infer.store.log_sink import LogSink
-
-
-def until(condition):
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def test_appends_keep_their_order_and_make_folders(tmp_path):
@@ -75,7 +69,7 @@ def test_a_stalled_file_system_costs_lines_not_time(tmp_path, monkeypatch):
     sink = LogSink(entries_max=10, bytes_max=1000)
     path = str(tmp_path / "log.txt")
     sink.append(path, b"first\n")
-    until(lambda: not sink._appends)
+    wait_until(lambda: not sink._appends)
     for _ in range(20):
         sink.append(path, b"x\n")
     sink.append(path, b"y" * 1000)
@@ -91,7 +85,7 @@ def test_requests_in_the_control_folder_are_seen(tmp_path, monkeypatch):
     sink = LogSink(control_dir=str(tmp_path))
     assert frozenset() == sink.control_requests()
     (tmp_path / "drain").touch()
-    until(lambda: sink.control_requests() == {"drain"})
+    wait_until(lambda: sink.control_requests() == {"drain"})
     sink.close()
 
 
