@@ -54,7 +54,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         kind: the cause that is counted.
         error: one line: exception and message, signal name, or the rule that was broken.
         where: `score.py:12` or empty.
-        process: number of the process, as in the names of its log files.
+        process: number of the process, as in the names of its log files; None: no process failed.
         node: the node's name.
         log: the file with the whole stack, relative to the output folder, or empty.
         detail: traceback, stack dump and the last lines of standard error; bounded.
@@ -64,7 +64,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     kind: FailureKind
     error: str
     where: str = ""
-    process: int = 0
+    process: int | None = None
     node: str = ""
     log: str = ""
     detail: str = ""
@@ -250,11 +250,14 @@ class ItemCounts(msgspec.Struct, kw_only=True):
 
 
 class FirstFailure(msgspec.Struct, kw_only=True):
-    """The first failure of the run, for the top of every report."""
+    """The first failure of the run, for the top of every report.
+
+    `mini_batch` and `try` are None for what never became part of a mini-batch.
+    """
 
     item: str
-    mini_batch: int
-    try_number: int = msgspec.field(name="try")
+    mini_batch: int | None
+    try_number: int | None = msgspec.field(name="try")
     error: str
     log: str
 

@@ -126,6 +126,12 @@ class Say(msgspec.Struct, frozen=True):
     text: str
 
 
+class KeepFailure(msgspec.Struct, frozen=True):
+    """A failure in one line, for the list of all failures."""
+
+    text: str
+
+
 class Left(msgspec.Struct, frozen=True):
     """The `Ended` record is durable and every rank has left or is given up: close down."""
 
@@ -133,4 +139,4 @@ class Left(msgspec.Struct, frozen=True):
     reason: str
 
 
-Command = Send | Submit | Flush | Tried | Say | Left
+Command = Send | Submit | Flush | Tried | Say | KeepFailure | Left

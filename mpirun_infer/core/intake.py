@@ -15,7 +15,7 @@ from mpirun_infer.core.messages import Outcome
 from mpirun_infer.core.outbox import Outbox
 from mpirun_infer.core.records import Committed, Failed, Header, TryFailed
 from mpirun_infer.core.wording import as_text, failure_line
-from mpirun_infer.model import Failure, FailureKind, FirstFailure, MiniBatch, TryResult
+from mpirun_infer.model import Failure, FailureKind, MiniBatch, TryResult
 
 ERROR_CHARS_MAX = 1000
 
@@ -24,7 +24,6 @@ class Intake:
     """Outcomes in, records and reports out (through the outbox)."""
 
     def __init__(self, ledger: Ledger, crew: Crew, outbox: Outbox, run_max_try: int) -> None:
-        self.first_failure: FirstFailure | None = None
         self.rows_end = 0
         self._ledger = ledger
         self._crew = crew
@@ -68,10 +67,11 @@ class Intake:
                     incarnation=worker.incarnation,
                     items=_span(mini_batch),
                     kind=failure.kind,
-                    error=failure.error[:ERROR_CHARS_MAX],
+                    error=_with_place(failure)[:ERROR_CHARS_MAX],
+                    item=as_text(mini_batch.paths[0]),
+                    log=failure.log,
                 )
             )
-            self._note_first(mini_batch, handed.try_number, failure)
         else:
             record = TryFailed(
                 mini_batch=mini_batch.id,
@@ -82,7 +82,7 @@ class Intake:
             )
             self._ledger.apply(record)
             self._outbox.note(record)
-        line = failure_line(mini_batch, handed.try_number, self._run_max_try, failure)
+        line = failure_line(mini_batch, handed.try_number, self._run_max_try, failure, final=final)
         self._outbox.say_failure(line, final=final)
         self._report(worker, handed, now, final=final, failure=failure)
         return None if final else mini_batch
@@ -98,12 +98,8 @@ class Intake:
 
     def unusable(self, items: tuple[tuple[bytes, str], ...]) -> None:
         """Listed things that no `run()` will see: failed items."""
-        self._ledger.add_unusable(len(items))
+        self._ledger.add_unusable(items)
         for path, why in items:
-            if self.first_failure is None:
-                self.first_failure = FirstFailure(
-                    item=as_text(path), mini_batch=-1, try_number=1, error=why, log=""
-                )
             self._outbox.say_failure(f"item {as_text(path)} failed: {why}", final=True)
 
     def _succeeded(
@@ -146,16 +142,6 @@ class Intake:
         self._report(worker, handed, now, final=True, result=result)
         return None
 
-    def _note_first(self, mini_batch: MiniBatch, try_number: int, failure: Failure) -> None:
-        if self.first_failure is None:
-            self.first_failure = FirstFailure(
-                item=as_text(mini_batch.paths[0]),
-                mini_batch=mini_batch.id,
-                try_number=try_number,
-                error=failure.error,
-                log=failure.log,
-            )
-
     def _report(
         self,
         worker: Worker,
@@ -180,6 +166,10 @@ class Intake:
                 failure=failure,
             )
         )
+
+
+def _with_place(failure: Failure) -> str:
+    return f"{failure.error}, {failure.where}" if failure.where else failure.error
 
 
 def _span(mini_batch: MiniBatch) -> tuple[int, int]:

@@ -22,6 +22,7 @@ State table (rows: state; columns: what happens; empty: a bug or a damaged journ
 Counts change when a record is applied, so a threshold is held against durable facts alone.
 """
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import assert_never
 
@@ -89,6 +90,8 @@ class Ledger:
         self.holders: dict[int, Holder] = {}
         self.tries_failed: dict[int, int] = {}
         self.interruptions: dict[int, int] = {}
+        self.first_failed: Failed | None = None
+        self.first_unusable: tuple[bytes, str] | None = None
         self.listed: Listed | None = None
         self.ended: Ended | None = None
         self.header: Header | None = None
@@ -132,14 +135,16 @@ class Ledger:
         del self.holders[mini_batch]
         self._states[mini_batch] = State.PENDING
 
-    def interrupt(self, mini_batch: int) -> int:
-        """Its worker was lost while it ran: PENDING again; how often that has happened to it."""
+    def interrupt(self, mini_batch: int) -> None:
+        """Its worker was lost while it ran: PENDING again, and counted."""
         self.give_back(mini_batch)
         self.interruptions[mini_batch] = self.interruptions.get(mini_batch, 0) + 1
-        return self.interruptions[mini_batch]
 
-    def add_unusable(self, items: int) -> None:
+    def add_unusable(self, things: Sequence[tuple[bytes, str]]) -> None:
         """Listed things that are no regular files; the manifest holds them, so no record does."""
+        if things and self.first_unusable is None:
+            self.first_unusable = things[0]
+        items = len(things)
         self.counts.items_unusable += items
         self.counts.items_failed += items
         self.failures[FailureKind.LOAD_ERROR] += items
@@ -196,6 +201,8 @@ class Ledger:
     def _failed(self, record: Failed) -> None:
         self._expect(record.mini_batch, (State.IN_FLIGHT, State.FAILING), "Failed")
         self._settle(record.mini_batch, State.FAILED)
+        if self.first_failed is None:
+            self.first_failed = record
         items = record.items[1] - record.items[0]
         self.counts.mini_batches_failed += 1
         self.counts.items_failed += items

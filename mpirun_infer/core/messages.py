@@ -131,7 +131,11 @@ class Release(msgspec.Struct, frozen=True, kw_only=True, tag="release"):
     at_once: bool
 
 
-FromMaster = Welcome | Dispatch | Revoke | Release
+class Farewell(msgspec.Struct, frozen=True, kw_only=True, tag="farewell"):
+    """Rank 0 is through with everything: all meet in MPI_Finalize."""
+
+
+FromMaster = Welcome | Dispatch | Revoke | Release | Farewell
 
 _encoder = msgspec.msgpack.Encoder()
 _from_worker = msgspec.msgpack.Decoder(FromWorker)

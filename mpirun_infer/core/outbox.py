@@ -6,7 +6,7 @@ Touches: nothing.
 Never:   decides.
 """
 
-from mpirun_infer.core.events import Buffer, Command, Flush, Say, Send, Submit
+from mpirun_infer.core.events import Buffer, Command, Flush, KeepFailure, Say, Send, Submit
 from mpirun_infer.core.messages import FromMaster
 from mpirun_infer.core.records import (
     Committed,
@@ -51,7 +51,8 @@ class Outbox:
         self._commands.append(Say(level, text))
 
     def say_failure(self, text: str, *, final: bool) -> None:
-        """A line about a failure, as long as there are not too many."""
+        """A line about a failure: kept, and told as long as there are not too many."""
+        self._commands.append(KeepFailure(text))
         self._failures_told += 1
         if self._failures_told <= NOTICES_MAX:
             self.say("error" if final else "warning", text)

@@ -6,8 +6,10 @@ Never:   decides.
 """
 
 from mpirun_infer.core.ending import Phase
+from mpirun_infer.core.ledger import Ledger
 from mpirun_infer.core.scheduler import Scheduler
-from mpirun_infer.model import ItemCounts, MiniBatchCounts, Status, WorkerCounts
+from mpirun_infer.core.wording import as_text
+from mpirun_infer.model import FirstFailure, ItemCounts, MiniBatchCounts, Status, WorkerCounts
 
 
 def overview(scheduler: Scheduler, *, now: float, epoch: int, output: str, wall: str) -> Status:
@@ -52,10 +54,26 @@ def overview(scheduler: Scheduler, *, now: float, epoch: int, output: str, wall:
         scoring_s=round(scoring_s, 3),
         items_per_s=round(items_here / scoring_s, 1) if scoring_s > 0 else 0.0,
         eta_s=round(scoring_s / done_here * left, 1) if done_here and left else None,
-        first_failure=scheduler.intake.first_failure,
+        first_failure=_first_failure(ledger),
         output=output,
         updated_at=wall,
     )
+
+
+def _first_failure(ledger: Ledger) -> FirstFailure | None:
+    failed, unusable = ledger.first_failed, ledger.first_unusable
+    if failed is not None:
+        return FirstFailure(
+            item=failed.item,
+            mini_batch=failed.mini_batch,
+            try_number=failed.try_number,
+            error=failed.error,
+            log=failed.log,
+        )
+    if unusable is not None:
+        path, why = unusable
+        return FirstFailure(item=as_text(path), mini_batch=None, try_number=None, error=why, log="")
+    return None
 
 
 def _state(scheduler: Scheduler) -> str:

@@ -53,7 +53,7 @@ def summary_lines(status: Status) -> list[str]:
     )
     lines.append(
         _named(
-            "mini batches",
+            "mini-batches",
             _split(batches.total, (batches.done, "done"), (batches.failed, "failed")),
         )
     )
@@ -67,7 +67,9 @@ def summary_lines(status: Status) -> list[str]:
         lines.append(_named("file", status.output))
     first = status.first_failure
     if first is not None:
-        where = f"{first.item} (mini batch {first.mini_batch}, try {first.try_number})"
+        where = first.item
+        if first.mini_batch is not None:
+            where += f" (mini-batch {first.mini_batch}, try {first.try_number})"
         lines.append(_named("first failure", f"{where}: {first.error}"))
         if first.log:
             lines.append(_named("its log", first.log))
@@ -89,8 +91,9 @@ def rate(per_second: float) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 item`, `1,200 items`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    """`1 item`, `1,200 items`, `2 mini-batches`."""
+    plural = "es" if noun.endswith("ch") else "s"
+    return f"{number:,} {noun}" + ("" if number == 1 else plural)
 
 
 def _headline(status: Status) -> str:

@@ -89,7 +89,10 @@ class TryFailed(msgspec.Struct, frozen=True, kw_only=True, tag="try_failed"):
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
-    """A mini-batch failed for good; all its items count as failed."""
+    """A mini-batch failed for good; all its items count as failed.
+
+    `item` is the first of them and `log` the file with the stack: for people, after a resume too.
+    """
 
     mini_batch: int
     try_number: int = msgspec.field(name="try")
@@ -98,6 +101,8 @@ class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
     items: tuple[int, int]
     kind: FailureKind
     error: str
+    item: str = ""
+    log: str = ""
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, tag="ended"):

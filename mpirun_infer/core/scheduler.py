@@ -42,11 +42,12 @@ from mpirun_infer.core.messages import (
     pack_plan,
 )
 from mpirun_infer.core.outbox import Outbox
+from mpirun_infer.core.progress import counted
 from mpirun_infer.core.records import Committed, Dispatched, Ended, Failed, Header, Listed
 from mpirun_infer.core.seats import assign_seats, placement_lines
 from mpirun_infer.core.terms import Terms
 from mpirun_infer.core.threshold import exceeded, nothing_succeeded
-from mpirun_infer.core.wording import stall_text
+from mpirun_infer.core.watchdog import Watchdog
 from mpirun_infer.errors import ExitCode
 from mpirun_infer.model import MiniBatch, Seat
 
@@ -70,12 +71,11 @@ class Scheduler:
         self.items_at_start = ledger.counts.items_succeeded + ledger.counts.items_failed
         self.first_dispatch_at: float | None = None
         self.last_commit_at: float | None = None
-        self._progress_at = now
+        self.watchdog = Watchdog(terms, self.crew, now)
         self._plan = pack_plan(terms.plan)
         self._seats: dict[int, list[Seat]] = {}
         self._first_of_node: dict[str, int] = {}
         self._queue: deque[MiniBatch] = deque()
-        self._surplus_told = False
 
     # ------------------------------------------------------------------ the door
 
@@ -151,7 +151,7 @@ class Scheduler:
             case _:
                 assert_never(message)
         if not isinstance(message, Returned):
-            self._progress_at = now
+            self.watchdog.progress(now)
         self.crew.note(worker)
         self._feed(now)
 
@@ -259,11 +259,11 @@ class Scheduler:
         worker.ready = False
         while worker.handed:
             self._give_back(worker.handed.pop())
-        self.outbox.say("warning", f"worker {worker.number} takes no more work: {message.reason}")
         if message.usage_error:
             self._stop("failed", ExitCode.USAGE, message.reason, now)
-        else:
-            self._check_usable(now, message.detail or message.reason)
+            return
+        self.outbox.say("warning", f"worker {worker.number} takes no more work: {message.reason}")
+        self._check_usable(now, f"{message.reason}\n{message.detail}".rstrip())
 
     def _check_usable(self, now: float, why_retired: str = "") -> None:
         usable = self.crew.usable()
@@ -309,7 +309,8 @@ class Scheduler:
             return
         self._note_dispatched(worker, tuple((mini_batch.id, n) for mini_batch, n in tries))
         if self.first_dispatch_at is None:
-            self.first_dispatch_at = self._progress_at = now
+            self.first_dispatch_at = now
+            self.watchdog.progress(now)
         self.crew.note(worker)
         self.outbox.send(
             worker.rank,
@@ -348,13 +349,6 @@ class Scheduler:
         if settled:
             self.last_commit_at = now
             self._check_thresholds(now)
-        if self.ledger.counts.rows_surplus and not self._surplus_told:
-            self._surplus_told = True
-            self.outbox.say(
-                "warning",
-                "run() returned more rows than it got items: all are kept, but missing ones cannot "
-                "be noticed then (strict_rows: true makes a wrong count a failure)",
-            )
 
     def _check_thresholds(self, now: float) -> None:
         total = self.listing.mini_batches if self.listing is not None else None
@@ -363,6 +357,14 @@ class Scheduler:
             self._stop("failed", ExitCode.FAILED, reason, now)
 
     def _stop(self, state: str, exit_code: ExitCode, reason: str, now: float) -> None:
+        surplus = self.ledger.counts.rows_surplus
+        if surplus and self.ending.phase is Phase.RUNNING:
+            self.outbox.say(
+                "warning",
+                f"run() returned {counted(surplus, 'row')} more than it got items: all are kept, "
+                "but missing ones cannot be noticed then (strict_rows: true makes a wrong count a "
+                "failure)",
+            )
         self.ending.stop(Verdict(state, exit_code, reason), now)
 
     def _advance(self, now: float) -> None:
@@ -378,23 +380,13 @@ class Scheduler:
         self.ending.advance(now, self.intake.rows_end)
 
     def _tick(self, now: float) -> None:
-        for rank, state in self.crew.ranks.items():
-            silent_s = now - state.heard_at
-            seated = state.incarnation > 0  # without a seat a rank sends no sign of life
-            gone = state.lost or state.released
-            if silent_s > self.terms.silence_s and seated and not gone:
-                self._rank_lost(RankLost(rank, f"silent for {silent_s:.0f} s"), now)
-        if self.ending.phase is not Phase.RUNNING:
-            return
-        waited_s = now - self._progress_at
-        if self.first_dispatch_at is None:
-            limit_s = self.terms.first_dispatch_timeout_s
-            what = (
-                f"no mini-batch was handed out within {limit_s:g} s (first_task_creation_timeout)"
-            )
-        else:
-            limit_s = self.terms.progress_timeout_s
-            what = f"no progress for {waited_s:.0f} s (progress_update_timeout)"
-        if waited_s > limit_s and (self.first_dispatch_at is None or self.ledger.holders):
-            reason = f"{what}: {stall_text(self.crew)}"
-            self._stop("interrupted", ExitCode.INCOMPLETE, reason, now)
+        for rank, why in self.watchdog.silent_ranks(now):
+            self._rank_lost(RankLost(rank, why), now)
+        stall = self.watchdog.stall(
+            now,
+            started=self.first_dispatch_at is not None,
+            listing=self.listing is None,
+            waiting=bool(self.ledger.holders),
+        )
+        if stall is not None:
+            self._stop("interrupted", ExitCode.INCOMPLETE, stall, now)

@@ -10,6 +10,7 @@ from decimal import Decimal
 import msgspec
 
 from mpirun_infer.core.ledger import Ledger
+from mpirun_infer.core.progress import counted
 from mpirun_infer.model import FailureKind
 
 
@@ -30,13 +31,14 @@ def exceeded(thresholds: Thresholds, ledger: Ledger, mini_batches_total: int | N
     limit = thresholds.error_threshold
     if 0 <= limit < counts.items_failed:
         return (
-            f"{counts.items_failed:,} items failed, error_threshold is {limit:,} ({causes(ledger)})"
+            f"{counted(counts.items_failed, 'item')} failed, error_threshold is {limit:,} "
+            f"({causes(ledger)})"
         )
     failed = counts.mini_batches_failed
     limit = thresholds.mini_batch_error_threshold
     if 0 <= limit < failed:
         return (
-            f"{failed:,} mini-batches failed, mini_batch_error_threshold is {limit:,} "
+            f"{counted(failed, 'mini-batch')} failed, mini_batch_error_threshold is {limit:,} "
             f"({causes(ledger)})"
         )
     percent = Decimal(str(thresholds.allowed_failed_percent))  # as a float 0.57 * 10,000 < 5,700

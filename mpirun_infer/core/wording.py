@@ -24,18 +24,20 @@ def blamed(mini_batch: MiniBatch) -> str:
     return f"mini-batch {mini_batch.id} ({mini_batch.items} items, the first is {first})"
 
 
-def failure_line(mini_batch: MiniBatch, try_number: int, try_max: int, failure: Failure) -> str:
+def failure_line(
+    mini_batch: MiniBatch, try_number: int, try_max: int, failure: Failure, *, final: bool
+) -> str:
     """`item /d/6.png failed (try 3 of 3): runner killed by SIGSEGV in run(), score.py:12; ...`."""
     where = f", {failure.where}" if failure.where else ""
     log = f"; log {failure.log}" if failure.log else ""
-    again = "" if try_number >= try_max else "; trying again"
+    again = "" if final else "; trying again"
     return (
         f"{blamed(mini_batch)} failed (try {try_number} of {try_max}): "
         f"{failure.error}{where}{again}{log}"
     )
 
 
-def stall_text(crew: Crew) -> str:
+def stall_text(crew: Crew, *, listing: bool) -> str:
     """What each worker is doing, as it last said; for a run that does not get on."""
     running = {
         number: (mini_batch, phase, seconds)
@@ -57,7 +59,10 @@ def stall_text(crew: Crew) -> str:
         else:
             what = "starting"
         parts.append(f"worker {number} on {node}: {what}")
-    if not parts:
-        return "no worker has joined"
     more = len(parts) - STALL_WORKERS_MAX
-    return "; ".join(parts[:STALL_WORKERS_MAX]) + (f"; and {more} more" if more > 0 else "")
+    del parts[STALL_WORKERS_MAX:]
+    if more > 0:
+        parts.append(f"and {more} more")
+    if listing and parts:
+        parts.insert(0, "the inputs are still being listed (does their file system answer?)")
+    return "; ".join(parts) or "no worker has joined"

@@ -152,7 +152,7 @@ def _drive(supervisor: Supervisor, poller: Poller, mini_batch: MiniBatch) -> int
 
 def _tell(mini_batch: MiniBatch, outcome: Outcome, rows: bytes) -> int:
     if outcome.failure is not None:
-        click.echo(printable(failure_line(mini_batch, 1, 1, outcome.failure)), err=True)
+        click.echo(printable(failure_line(mini_batch, 1, 1, outcome.failure, final=True)), err=True)
         click.echo(printable_lines(outcome.failure.detail), err=True)
         return int(ExitCode.FAILED)
     result = outcome.result

@@ -32,14 +32,15 @@ from mpirun_infer.store.run_folder import RunFolder
 
 LOOK_S = 0.1
 SILENCE_S = 60.0
-"""No sign of life this long, although the file system answers: the ranks are given up."""
+"""No sign of life of rank 0 this long: the ranks are given up. A stalled file system is no reason
+for silence: rank 0's main thread, which gives the signs, touches no file."""
 
 LEAVE_TIMEOUT_S = 20.0
 """For mpiexec, once rank 0 has given its verdict."""
 
 TERM_GRACE_S = 3.0
 OUTPUT_TAIL_BYTES = 16 << 10
-_LAUNCH_FILE = re.compile(r"launch\.(.+)\.(\d+)\.\d+\.json(?:\.probe)?")
+_LAUNCH_FILE = re.compile(r"launch\.(.+)\.(\d+)\.\d+\.json")
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None)
 
@@ -71,7 +72,6 @@ class Ranks:
         self._selector: selectors.BaseSelector = selectors.DefaultSelector()
         self._process: subprocess.Popen[bytes] | None = None
         self._alive_at = 0.0
-        self._seen_status: tuple[int, int] | None = None
         self._epoch_before = 0
         self._cleanup = contextlib.ExitStack()
 
@@ -150,27 +150,9 @@ class Ranks:
         if self._verdict is not None:
             late = now - self._verdict_at > LEAVE_TIMEOUT_S
             return "mpiexec did not end" if late else ""
-        try:
-            found = os.stat(self._folder.status_file)
-        except OSError:
-            found = None
-        signature = None if found is None else (found.st_ino, found.st_mtime_ns)
-        if signature != self._seen_status:
-            self._seen_status = signature
-            self._alive_at = now
-        if now - self._alive_at > SILENCE_S and self._file_system_answers():
+        if now - self._alive_at > SILENCE_S:
             return f"no sign of life for {SILENCE_S:.0f} s"
         return ""
-
-    def _file_system_answers(self) -> bool:
-        probe = f"{self._file}.probe"
-        try:
-            with open(probe, "wb") as file:
-                file.write(b"?")
-            os.unlink(probe)
-        except OSError:
-            return False
-        return True
 
     def _read(self, timeout_s: float) -> None:
         for key, _ in self._selector.select(timeout_s):
@@ -183,7 +165,8 @@ class Ranks:
                 continue
             tail = self._tails[key.data]
             tail += data
-            if key.data == "stdout":
+            if key.data == "stdout":  # rank 0 alone writes to it: signs of life, then the verdict
+                self._alive_at = time.monotonic()
                 self._look_for_verdict(tail)
             del tail[:-OUTPUT_TAIL_BYTES]
 

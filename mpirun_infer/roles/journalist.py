@@ -17,9 +17,8 @@ from mpirun_infer.core.overview import overview
 from mpirun_infer.core.printable import printable
 from mpirun_infer.core.progress import progress_line, summary_lines
 from mpirun_infer.core.scheduler import Scheduler
-from mpirun_infer.core.wording import failure_line
 from mpirun_infer.errors import ExitCode
-from mpirun_infer.model import Notice, Status
+from mpirun_infer.model import Notice, RankVerdict, Status
 from mpirun_infer.store import reports
 from mpirun_infer.store.log_sink import LogSink
 from mpirun_infer.store.reports import ProcessTotals
@@ -82,24 +81,22 @@ class Journalist:
     def tried(self, tried: Tried) -> None:
         """A try ended."""
         ended = tried.result or tried.failure
-        if ended is not None:
+        started_at = ""
+        if ended is not None and ended.process is not None:
             totals = self._totals(tried, ended.process)
             totals.add(tried)
             totals.last_s = tried.at - self._started_at
-            self._sink.append(
-                self._folder.processed_mini_batches,
-                reports.mini_batch_line(tried, process_started_at=totals.started_at),
-                bytes_max=LOG_BYTES_MAX,
-            )
-        if tried.failure is not None:
-            line = failure_line(
-                tried.mini_batch, tried.try_number, self._job.run_max_try, tried.failure
-            )
-            self._sink.append(
-                self._folder.error_summary,
-                f"{now_text()} {printable(line)}\n".encode(),
-                bytes_max=LOG_BYTES_MAX,
-            )
+            started_at = totals.started_at
+        self._sink.append(
+            self._folder.processed_mini_batches,
+            reports.mini_batch_line(tried, process_started_at=started_at),
+            bytes_max=LOG_BYTES_MAX,
+        )
+
+    def keep_failure(self, text: str) -> None:
+        """A failure, for the list of all."""
+        line = f"{now_text()} {printable(text)}\n"
+        self._sink.append(self._folder.error_summary, line.encode(), bytes_max=LOG_BYTES_MAX)
 
     def _totals(self, tried: Tried, process: int) -> ProcessTotals:
         key = (tried.node, process)
@@ -127,15 +124,26 @@ class Journalist:
         """Whether somebody asked for a drain."""
         return DRAIN_REQUEST in self._sink.control_requests()
 
-    def close(self, scheduler: Scheduler, now: float, *, exit_code: int, reason: str) -> None:
+    def close(self, scheduler: Scheduler, now: float, verdict: RankVerdict) -> None:
         """The run has ended this way: the last status and the reports."""
         status = self._status(scheduler, now)
-        status.state = _final_state(exit_code)
-        status.exit_code = exit_code
-        status.reason = _encodable(reason) or None
+        status.state = _final_state(verdict.exit_code)
+        status.exit_code = verdict.exit_code
+        status.reason = _encodable(verdict.reason) or None
         status.eta_s = None
         if status.state == "complete":
-            status.output = self._folder.final if self._job.output_action == "append_row" else ""
+            status.output = self._folder.final
+        elif status.state == "failed":
+            status.output = self._folder.partial
+        if self._job.output_action != "append_row":
+            status.output = ""
+        lost = self._sink.losses
+        if lost.dropped or lost.failed:
+            self.say(
+                "warning",
+                f"logs are not complete: {lost.dropped:,} entries were dropped because the file "
+                f"system was slow, {lost.failed:,} were not written ({lost.last_error or 'no error'})",
+            )
         summary = summary_lines(status)
         self._overview(progress_line(status))
         self._sink.replace(self._folder.job_result, reports.job_result(status, summary))
@@ -149,9 +157,8 @@ class Journalist:
         self._sink.close(CLOSE_TIMEOUT_S)
 
     def _status(self, scheduler: Scheduler, now: float) -> Status:
-        return overview(
-            scheduler, now=now, epoch=self._epoch, output=self._folder.partial, wall=now_text()
-        )
+        rows = self._folder.segment(self._epoch)
+        return overview(scheduler, now=now, epoch=self._epoch, output=rows, wall=now_text())
 
     def _write_status(self, status: Status) -> None:
         if status.first_failure is not None:

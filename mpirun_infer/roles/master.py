@@ -19,6 +19,7 @@ from mpirun_infer.core.events import (
     Event,
     Flush,
     ItemsUnusable,
+    KeepFailure,
     Left,
     ListingEnded,
     MiniBatchesListed,
@@ -34,15 +35,13 @@ from mpirun_infer.core.messages import decode_from_worker, encode
 from mpirun_infer.core.records import Record
 from mpirun_infer.core.scheduler import Scheduler
 from mpirun_infer.model import MiniBatch
+from mpirun_infer.roles.voice import Voice
 from mpirun_infer.transport.base import Backoff, Buffer, PeerLost, Transport
 
 TICK_S = 0.25
 IDLE_SLEEP_S = 0.005
 """Reached by doubling, so a sleep is about as long as the silence before it: whoever answers after
 a run of some milliseconds finds the master awake, and long runs cost no wake-ups."""
-
-DRAIN_REQUEST = "drain"
-"""A file of this name in control/ asks for a drain."""
 
 
 class Commits(Protocol):
@@ -84,6 +83,9 @@ class Journalist(Protocol):
     def tried(self, tried: Tried) -> None:
         """A try ended."""
 
+    def keep_failure(self, text: str) -> None:
+        """A failure in one line."""
+
     def status(self, scheduler: Scheduler, now: float) -> None:
         """Keep status.json young."""
 
@@ -101,6 +103,7 @@ class Master:
         commits: Commits,
         listing: Listing,
         journalist: Journalist,
+        voice: Voice,
     ) -> None:
         self.scheduler = scheduler
         self.left: Left | None = None
@@ -108,6 +111,7 @@ class Master:
         self._commits = commits
         self._listing = listing
         self._journalist = journalist
+        self._voice = voice
         self._listed = False
         self._next_tick = 0.0
 
@@ -146,6 +150,7 @@ class Master:
             if self._journalist.drain_asked() and self.scheduler.ending.phase is Phase.RUNNING:
                 self._handle(DrainAsked("drained on request; the same command goes on"), now)
             self._journalist.status(self.scheduler, now)
+            self._voice.alive(now)
         return moved
 
     def _list(self, now: float) -> bool:
@@ -180,6 +185,8 @@ class Master:
                 self._journalist.tried(command)
             case Say():
                 self._journalist.say(command.level, command.text)
+            case KeepFailure():
+                self._journalist.keep_failure(command.text)
             case Left():
                 self.left = command
             case _:

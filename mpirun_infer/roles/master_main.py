@@ -6,6 +6,7 @@ Never:   decides how the run ends; the scheduler did.
 """
 
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -13,7 +14,8 @@ from mpirun_infer.config import JobConfig
 from mpirun_infer.core.messages import Release, Released, decode_from_worker, encode
 from mpirun_infer.core.scheduler import Scheduler
 from mpirun_infer.errors import ExitCode, InferError
-from mpirun_infer.model import LaunchOrder
+from mpirun_infer.model import LaunchOrder, RankVerdict
+from mpirun_infer.roles.background import in_background
 from mpirun_infer.roles.master import Master
 from mpirun_infer.roles.opening import (
     AlreadyCompleteError,
@@ -22,6 +24,7 @@ from mpirun_infer.roles.opening import (
     finish_files,
     open_run,
 )
+from mpirun_infer.roles.voice import Voice
 from mpirun_infer.store import publish
 from mpirun_infer.store.recover import HeaderPlace
 from mpirun_infer.transport.base import Arrival, Backoff, Received, Transport
@@ -29,21 +32,29 @@ from mpirun_infer.transport.base import Arrival, Backoff, Received, Transport
 SEND_HOME_TIMEOUT_S = 20.0
 
 
-def be_master(order: LaunchOrder, transport: Transport) -> tuple[int, str]:
-    """Run the job; (exit code, reason). Raises InferError when there is no run to speak of."""
+def be_master(order: LaunchOrder, transport: Transport, voice: Voice) -> tuple[RankVerdict, bool]:
+    """Run the job: how it ended, and whether people were told.
+
+    Raises InferError when there is no run to speak of.
+    """
     job = JobConfig.from_json(order.job)
+
+    def alive() -> None:
+        voice.alive(time.monotonic())
+
     try:
-        run = open_run(job, order, transport.size)
+        run = in_background(lambda: open_run(job, order, transport.size), alive)
     except AlreadyCompleteError as complete:
         send_home(transport)
-        return (ExitCode.OK, str(complete))
+        return RankVerdict(exit_code=ExitCode.OK, reason=str(complete)), False
     scheduler = Scheduler(run.terms, run.ledger, time.monotonic())
-    master = Master(transport, scheduler, run.committer, Listing(run.lister), run.journalist)
+    listing = Listing(run.lister)
+    master = Master(transport, scheduler, run.committer, listing, run.journalist, voice)
     try:
         master.run()
-        exit_code, reason = _close(job, run, scheduler)
+        verdict = _close(job, run, scheduler, alive)
     except InferError as error:
-        exit_code, reason = error.exit_code, str(error)
+        verdict = RankVerdict(exit_code=error.exit_code, reason=str(error))
         send_home(transport)
         run.committer.close(abandon=True)
     except BaseException:
@@ -51,15 +62,17 @@ def be_master(order: LaunchOrder, transport: Transport) -> tuple[int, str]:
         raise
     finally:
         run.lister.close()
-    run.journalist.close(scheduler, time.monotonic(), exit_code=exit_code, reason=reason)
+    run.journalist.close(scheduler, time.monotonic(), verdict)
     run.lock.release()
     run.lock.close()
-    return (exit_code, reason)
+    return verdict, order.speaks
 
 
-def _close(job: JobConfig, run: Run, scheduler: Scheduler) -> tuple[int, str]:
-    """The last record is durable: publish what it promises."""
-    run.committer.close()
+def _close(
+    job: JobConfig, run: Run, scheduler: Scheduler, alive: Callable[[], None]
+) -> RankVerdict:
+    """The last record is durable: publish what it promises, however long that takes."""
+    in_background(run.committer.close, alive)
     verdict = scheduler.ending.verdict
     if verdict is None:
         raise InferError("the run ended without a verdict")
@@ -68,18 +81,23 @@ def _close(job: JobConfig, run: Run, scheduler: Scheduler) -> tuple[int, str]:
     if header is None and run.ledger.header is not None:
         header = HeaderPlace(run.lock.epoch, run.ledger.header)
     recovered = msgspec.structs.replace(run.recovered, segments=segments, header=header)
-    reason = verdict.reason
-    match verdict.state:
-        case "complete":
+
+    def publish_rows() -> None:
+        if verdict.state == "complete":
             finish_files(job, run.folder, run.lock, recovered)
-        case "failed":
-            if verdict.exit_code is ExitCode.FAILED:
-                publish.keep_partial(run.folder, run.lock, segments, header)
-                rows = run.ledger.counts.rows
-                reason += f"; {rows:,} rows kept in {run.folder.partial}"
-        case _:
-            pass
-    return (int(verdict.exit_code), reason)
+        elif verdict.state == "failed":
+            publish.keep_partial(run.folder, run.lock, segments, header)
+
+    def meanwhile() -> None:
+        run.lock.beat()  # the committer, whose business it was, has ended
+        run.journalist.status(scheduler, time.monotonic())
+        alive()
+
+    in_background(publish_rows, meanwhile)
+    reason = verdict.reason
+    if verdict.exit_code is ExitCode.FAILED:
+        reason += f"; {run.ledger.counts.rows:,} rows kept in {run.folder.partial}"
+    return RankVerdict(exit_code=int(verdict.exit_code), reason=reason)
 
 
 def send_home(transport: Transport) -> None:

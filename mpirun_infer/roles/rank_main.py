@@ -11,23 +11,20 @@ The zygote comes before MPI: after MPI_Init a rank never forks. What only the ma
 import ctypes
 import os
 import signal
-import sys
 import threading
-import time
 from collections.abc import Callable, MutableMapping
 
 import msgspec
 
-from mpirun_infer.core.messages import Release, encode
-from mpirun_infer.core.printable import printable_lines
+from mpirun_infer.core.messages import Farewell, encode
 from mpirun_infer.errors import ExitCode, InferError, NoWorkerError
 from mpirun_infer.model import LaunchOrder, RankVerdict
+from mpirun_infer.roles.voice import LauncherVoice, PersonsVoice, Voice
 from mpirun_infer.supervise.placement import node_facts
 from mpirun_infer.supervise.spawner import Spawner
-from mpirun_infer.transport.base import Backoff, Transport
+from mpirun_infer.transport.base import Transport
 
 FINALIZE_TIMEOUT_S = 10.0
-FAREWELL_SLEEP_S = 0.01
 SHARED_MEMORY_VARIABLE = "MPIRUN_INFER_SHARED_MEMORY"
 """Names a folder that our launcher removes, whatever happens to the ranks."""
 
@@ -41,26 +38,15 @@ def main(launch_file: str) -> int:
         with open(launch_file, "rb") as file:
             return msgspec.json.decode(file.read(), type=LaunchOrder)
 
-    def tell(exit_code: int, reason: str) -> None:
-        line = msgspec.json.encode(RankVerdict(exit_code=exit_code, reason=reason))
-        sys.stdout.write(line.decode() + "\n")
-        sys.stdout.flush()
-
-    return _be_a_rank(load_order, tell)
+    return _be_a_rank(load_order, LauncherVoice())
 
 
 def under_user_mpiexec(load_order: Callable[[], LaunchOrder]) -> int:
     """A rank under a user's mpiexec; rank 0 alone calls `load_order` and speaks to people."""
-
-    def tell(exit_code: int, reason: str) -> None:
-        if exit_code and reason:
-            sys.stderr.write(f"mpirun-infer: {printable_lines(reason)}\n")
-            sys.stderr.flush()
-
-    return _be_a_rank(load_order, tell)
+    return _be_a_rank(load_order, PersonsVoice())
 
 
-def _be_a_rank(load_order: Callable[[], LaunchOrder], tell: Callable[[int, str], None]) -> int:
+def _be_a_rank(load_order: Callable[[], LaunchOrder], voice: Voice) -> int:
     die_with_parent()
     spare_network_probing(os.environ)
     facts = node_facts(os.environ)
@@ -71,13 +57,14 @@ def _be_a_rank(load_order: Callable[[], LaunchOrder], tell: Callable[[int, str],
         transport = MpiTransport()
         if transport.rank == 0:
             spawner.close()
-            exit_code = _be_the_master(transport, load_order, tell)
+            exit_code = _be_the_master(transport, load_order, voice)
             _say_farewell(transport)
         else:
             from mpirun_infer.roles.worker import Worker
 
-            Worker(transport, spawner, facts).run()
-            _wait_for_farewell(transport)
+            worker = Worker(transport, spawner, facts)
+            worker.run()
+            worker.wait_for_farewell()
             exit_code = ExitCode.OK
     finally:
         spawner.close()
@@ -86,23 +73,25 @@ def _be_a_rank(load_order: Callable[[], LaunchOrder], tell: Callable[[int, str],
 
 
 def _be_the_master(
-    transport: Transport, load_order: Callable[[], LaunchOrder], tell: Callable[[int, str], None]
+    transport: Transport, load_order: Callable[[], LaunchOrder], voice: Voice
 ) -> int:
     """Errors before there is a run still let the other ranks go in peace."""
     from mpirun_infer.roles.master_main import be_master, send_home
 
+    told = False
     try:
         _expect_workers(transport)
-        exit_code, reason = be_master(load_order(), transport)
+        verdict, told = be_master(load_order(), transport, voice)
     except InferError as error:
         send_home(transport)
-        exit_code, reason = error.exit_code, str(error)
+        verdict = RankVerdict(exit_code=error.exit_code, reason=str(error))
     except Exception as error:
         send_home(transport)
-        tell(ExitCode.BUG, f"this is a bug of mpirun-infer: {type(error).__name__}: {error}")
+        reason = f"this is a bug of mpirun-infer: {type(error).__name__}: {error}"
+        voice.last_words(RankVerdict(exit_code=ExitCode.BUG, reason=reason), told=False)
         raise
-    tell(int(exit_code), reason)
-    return int(exit_code)
+    voice.last_words(verdict, told=told)
+    return verdict.exit_code
 
 
 def _expect_workers(transport: Transport) -> None:
@@ -116,15 +105,8 @@ def _expect_workers(transport: Transport) -> None:
 def _say_farewell(transport: Transport) -> None:
     """Rank 0 is through: now all meet in MPI_Finalize."""
     for rank in range(1, transport.size):
-        transport.send(rank, encode(Release(at_once=True)))
+        transport.send(rank, encode(Farewell()))
     transport.flush(FINALIZE_TIMEOUT_S)
-
-
-def _wait_for_farewell(transport: Transport) -> None:
-    """Asleep, while rank 0 publishes: in MPI_Finalize this rank would spin, and be in a hurry."""
-    backoff = Backoff(max_s=FAREWELL_SLEEP_S)
-    while not transport.poll():
-        time.sleep(backoff.next_s())
 
 
 def _leave(transport: Transport, exit_code: int) -> None:

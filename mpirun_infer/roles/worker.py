@@ -10,10 +10,12 @@ How it waits: with a slot that starves, it polls for some tens of microseconds a
 
 import os
 import time
+from typing import assert_never
 
 from mpirun_infer.core.messages import (
     Beat,
     Dispatch,
+    Farewell,
     FromWorker,
     Hello,
     Release,
@@ -43,6 +45,8 @@ UNSENT_BYTES_MAX = 256 << 20
 
 PROCESSES_MAX = 1_000_000
 LOGS_TIMEOUT_S = 5.0
+FAREWELL_TIMEOUT_S = 24 * 3600.0
+"""Rank 0 may have to copy the rows of several launches before it is through."""
 
 
 class Worker:
@@ -62,6 +66,7 @@ class Worker:
         self._welcome: Welcome | None = None
         self._held_back: list[Dispatch] = []
         self._released = False
+        self._farewell = False
         self._zygote_lost = ""
         self._next_beat = 0.0
         self._starving = Backoff(max_s=STARVING_SLEEP_S)
@@ -74,6 +79,16 @@ class Worker:
             if not self._turn(time.monotonic()):
                 self._sleep()
         self._leave()
+
+    def wait_for_farewell(self) -> None:
+        """Asleep while rank 0 publishes: in MPI_Finalize this rank would spin."""
+        backoff = Backoff(max_s=BUSY_SLEEP_S)
+        deadline = time.monotonic() + FAREWELL_TIMEOUT_S
+        while not self._farewell and time.monotonic() < deadline:
+            for arrival in self._transport.poll():
+                if not isinstance(arrival, PeerLost):
+                    self._farewell = isinstance(decode_from_master(arrival.header), Farewell)
+            time.sleep(backoff.next_s())
 
     # ------------------------------------------------------------------ one turn
 
@@ -132,10 +147,18 @@ class Worker:
                 if self._is_present(message.worker, message.incarnation):
                     self._supervisors[message.worker].revoke()
             case Release():
-                self._released = True
-                self._held_back.clear()
-                for supervisor in self._supervisors.values():
-                    supervisor.release(now, at_once=message.at_once)
+                self._let_go(now, at_once=message.at_once)
+            case Farewell():  # to a rank that was lost when the others were released
+                self._farewell = True
+                self._let_go(now, at_once=True)
+            case _:
+                assert_never(message)
+
+    def _let_go(self, now: float, *, at_once: bool) -> None:
+        self._released = True
+        self._held_back.clear()
+        for supervisor in self._supervisors.values():
+            supervisor.release(now, at_once=at_once)
 
     def _dispatch(self, message: Dispatch) -> None:
         if not self._is_present(message.worker, message.incarnation):

@@ -76,16 +76,17 @@ class ProcessTotals(msgspec.Struct, kw_only=True):
     run_s: float = 0.0
 
     def add(self, tried: Tried) -> None:
-        """Take in a try that ended in this process."""
-        succeeded, failed = _items(tried)
-        self.items_succeeded += succeeded
-        self.items_failed += failed
+        """Take in a try that ended in this process; one that is repeated counts its time only."""
+        if tried.final:
+            succeeded, failed = _items(tried)
+            self.items_succeeded += succeeded
+            self.items_failed += failed
         if tried.result is not None:
             self.mini_batches_done += 1
             self.load_s += tried.result.load_s
             self.run_s += tried.result.run_s
         else:
-            self.mini_batches_failed += 1
+            self.mini_batches_failed += tried.final
             self.run_s += tried.failure.run_s if tried.failure else 0.0
 
 
@@ -109,12 +110,12 @@ def mini_batch_line(tried: Tried, *, process_started_at: str = "") -> bytes:
     result, failure = tried.result, tried.failure
     run_s = result.run_s if result else failure.run_s if failure else 0.0
     load_s = result.load_s if result else 0.0
-    process = result.process if result else failure.process if failure else 0
+    process = result.process if result else failure.process if failure else None
     return csv_line(
         (
             tried.mini_batch.id,
             tried.try_number,
-            f"{tried.node}:process{process:03d}",
+            tried.node if process is None else f"{tried.node}:process{process:03d}",
             process_started_at,
             tried.mini_batch.items,
             succeeded,
@@ -211,10 +212,8 @@ def job_result(status: Status, summary: Sequence[str]) -> bytes:
         lines.append(f"The job {_ended(status.state)}{code}: {status.reason or 'no reason known'}")
         first = status.first_failure
         if first is not None:
-            lines.append(
-                f"First failure: item {first.item} (mini-batch {first.mini_batch}, try "
-                f"{first.try_number}): {first.error}; log {first.log}"
-            )
+            log = f"; log {first.log}" if first.log else ""
+            lines.append(f"First failure: item {first.item}: {first.error}{log}")
     lines += ["", *summary]
     return ("\n".join(map(printable_lines, lines)) + "\n").encode()
 

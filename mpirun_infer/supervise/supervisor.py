@@ -261,7 +261,7 @@ class Supervisor:
             self.state = State.CLOSED
             log = self._desk.error_log(self.process)
             self._answers.retired(
-                f"{reason}; log {log}", f"{reason}\n{detail}", usage_error=usage_error
+                f"{reason}; log {log}", detail, usage_error=usage_error
             )
         else:
             self.start(self._now)

@@ -90,7 +90,7 @@ def test_twenty_files_the_sixth_segfaults_and_no_failure_is_allowed(job, judge):
     assert len(kept) == len(set(kept)) == status["rows"]
     assert str(bad) in run.err
     assert "SIGSEGV" in run.err
-    assert "1 items failed, error_threshold is 0 (PROCESS_EXIT 1)" in run.err
+    assert "1 item failed, error_threshold is 0 (PROCESS_EXIT 1)" in run.err
     result = (job.output / "logs" / "job_result.txt").read_text()
     assert "error_threshold is 0" in result.splitlines()[0]
 

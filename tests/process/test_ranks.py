@@ -121,7 +121,7 @@ def test_orders_of_dead_launchers_are_removed_and_of_live_ones_kept(launch):
     host = os.uname().nodename
     control = launch.folder.control_dir
     kept = [f"launch.{host}.{os.getppid()}.5.json", f"launch.elsewhere.{dead_pid()}.5.json"]
-    gone = [f"launch.{host}.{dead_pid()}.5.json", f"launch.{host}.{dead_pid()}.5.json.probe"]
+    gone = [f"launch.{host}.{dead_pid()}.5.json"]
     for name in (*kept, *gone):
         open(os.path.join(control, name), "w").close()
     with pytest.raises(AssertionError, match=r"launch\."):

@@ -212,7 +212,8 @@ def test_nothing_counts_before_it_is_durable():
 
 def test_counts_of_unusable_items():
     ledger = Ledger()
-    ledger.add_unusable(2)
+    ledger.add_unusable([(b"/d/a", "a pipe"), (b"/d/b", "a socket")])
+    assert ledger.first_unusable == (b"/d/a", "a pipe")
     assert (ledger.counts.items_unusable, ledger.counts.items_failed) == (2, 2)
     assert ledger.failures[FailureKind.LOAD_ERROR] == 2
     assert ledger.finals == 0
@@ -232,9 +233,11 @@ def test_failed_tries_are_remembered_until_it_is_settled():
 
 def test_interruptions_are_remembered_until_it_is_settled():
     ledger = ledger_in(State.IN_FLIGHT)
-    assert ledger.interrupt(0) == 1
+    ledger.interrupt(0)
+    assert ledger.interruptions == {0: 1}
     ledger.apply(dispatched())
-    assert ledger.interrupt(0) == 2
+    ledger.interrupt(0)
+    assert ledger.interruptions == {0: 2}
     ledger.apply(dispatched())
     ledger.apply(failed())
     assert ledger.interruptions == {}

@@ -9,6 +9,7 @@ from mpirun_infer.core import messages
 from mpirun_infer.core.messages import (
     Beat,
     Dispatch,
+    Farewell,
     FromMaster,
     FromWorker,
     Hello,
@@ -93,6 +94,7 @@ FROM_MASTER = [
     Dispatch(worker=1, incarnation=2, tries=((MINI_BATCH, 1), (MINI_BATCH, 3))),
     Revoke(worker=1, incarnation=2),
     Release(at_once=True),
+    Farewell(),
 ]
 
 

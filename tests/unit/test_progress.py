@@ -80,7 +80,7 @@ def test_the_summary_of_a_run_without_failures():
     assert summary_lines(status) == [
         "Complete in 0:00:12.",
         "  items          10,000: 10,000 succeeded, 0 failed",
-        "  mini batches   100: 100 done, 0 failed",
+        "  mini-batches   100: 100 done, 0 failed",
         "  rows           10,000",
         "  failures       none",
         "  rate           1,099 items/s, 9.1 s of scoring",
@@ -112,7 +112,7 @@ def test_the_summary_of_a_failed_run_names_causes_and_the_first_failure():
     ]
     assert "  failures       RUN_EXCEPTION 11, PROCESS_EXIT 1" in lines
     assert lines[-2:] == [
-        "  first failure  /d/6.png (mini batch 5, try 3): SIGSEGV",
+        "  first failure  /d/6.png (mini-batch 5, try 3): SIGSEGV",
         "  its log        logs/user/error/n1/process001.txt",
     ]
 

@@ -97,7 +97,7 @@ def test_a_result_begins_with_the_reason():
     )
     lines = reports.job_result(status, ["rows 9"]).decode().splitlines()
     assert lines[0] == "The job failed (exit code 3): 12 items failed, error_threshold is 10"
-    assert lines[1] == "First failure: item /d/6.png (mini-batch 5, try 3): SIGSEGV; log l"
+    assert lines[1] == "First failure: item /d/6.png: SIGSEGV; log l"
     assert lines[-1] == "rows 9"
     done = reports.job_result(Status(state="complete", exit_code=0), [])
     assert done.startswith(b"The job succeeded.\n")

@@ -15,6 +15,7 @@ from mpirun_infer.core.events import (
     Durable,
     Flush,
     ItemsUnusable,
+    KeepFailure,
     Left,
     ListingEnded,
     MiniBatchesListed,
@@ -123,6 +124,7 @@ class Bench:
         self.ledger = ledger or Ledger()
         self.scheduler = Scheduler(self.terms, self.ledger, self.now)
         self.said = []
+        self.kept = []
         self.tries = []
         self.left = None
         self.welcomes = {}
@@ -255,6 +257,8 @@ class Bench:
                 self.tries.append(command)
             case Say():
                 self.said.append((command.level, command.text))
+            case KeepFailure():
+                self.kept.append(command.text)
             case Left():
                 self.left = (command.exit_code, command.reason)
 

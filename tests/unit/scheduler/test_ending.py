@@ -4,6 +4,7 @@ import pytest
 from bench import Bench
 
 from mpirun_infer.core.ending import Phase
+from mpirun_infer.core.progress import counted
 
 COMPLETE = ["release r1", "release r2"]
 
@@ -146,11 +147,12 @@ def test_a_resume_with_nothing_left_to_do_needs_no_worker():
 def test_a_threshold_must_be_exceeded(name, limit, failures, state):
     bench = through([1, 1, 1] + [None] * failures, **{name: limit})
     assert state == verdict(bench)[0]
-    what = "items" if name == "error_threshold" else "mini-batches"
+    what = "item" if name == "error_threshold" else "mini-batch"
+    what = counted(failures, what)
     if state == "failed":
         assert (
             3,
-            f"{failures} {what} failed, {name} is {limit} (RUN_EXCEPTION {failures})",
+            f"{what} failed, {name} is {limit} (RUN_EXCEPTION {failures})",
         ) == verdict(bench)[1:]
     bench.sent()
     assert [f"ended {state} {3 if state == 'failed' else 0}", "flush"] == bench.submitted()
@@ -186,7 +188,7 @@ def test_unusable_items_count_at_once():
     bench.list_(0, 1, 2)
     bench.sent()
     bench.unusable(b"/d/pipe")
-    assert verdict(bench)[2] == "1 items failed, error_threshold is 0 (LOAD_ERROR 1)"
+    assert verdict(bench)[2] == "1 item failed, error_threshold is 0 (LOAD_ERROR 1)"
     assert bench.sent() == ["release r1 at once"]
     assert bench.submitted() == ["ended failed 3", "flush"]
     bench.ok(0, 0)

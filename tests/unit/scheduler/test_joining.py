@@ -96,7 +96,7 @@ def test_the_progress_clock_of_the_first_hand_out():
     assert bench.sent() == ["release r1"]
     assert bench.scheduler.ending.verdict.reason == (
         "no mini-batch was handed out within 50 s (first_task_creation_timeout): "
-        "worker 0 on n1: idle"
+        "the inputs are still being listed (does their file system answer?); worker 0 on n1: idle"
     )
     bench.assert_drained()
 
@@ -136,7 +136,7 @@ def test_when_the_last_worker_retires_the_run_fails_with_its_reason():
     bench.retired(1, "init() failed", "Traceback 1")
     assert bench.submitted() == ["ended failed 4", "flush"]
     assert bench.sent() == ["release r1 at once", "release r2 at once"]
-    assert bench.scheduler.ending.verdict.reason == "no worker is left: Traceback 1"
+    assert bench.scheduler.ending.verdict.reason == "no worker is left: init() failed\nTraceback 1"
     bench.assert_drained()
 
 

@@ -228,10 +228,28 @@ def test_nothing_out_is_no_stall():
     bench = Bench(progress_timeout_s=30).joined()
     bench.list_(0)
     bench.sent()
+    bench.listed(1)
     bench.ok(0, 0)
     bench.submitted()
     for _ in range(10):
         bench.now += 10
         bench.beat(1)
         bench.tick()
+    assert bench.submitted() == ["flush"] * 20, "only the disk is waited for"
+    bench.assert_drained()
+
+
+def test_a_listing_that_hangs_is_a_stall():
+    bench = Bench(progress_timeout_s=30).joined()
+    bench.list_(0)
+    bench.sent()
+    bench.ok(0, 0)
+    bench.durable()
+    bench.submitted()
+    bench.now += 31
+    bench.beat(1)
+    bench.tick()
+    assert bench.submitted() == ["ended interrupted 75", "flush"]
+    assert bench.sent() == ["release r1"]
+    assert "the inputs are still being listed" in bench.scheduler.ending.verdict.reason
     bench.assert_drained()

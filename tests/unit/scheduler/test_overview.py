@@ -48,7 +48,7 @@ def test_at_work():
     assert (found.elapsed_s, found.scoring_s) == (14.0, 4.0)
     assert found.items_per_s == pytest.approx(7 / 4, abs=0.1)
     assert found.eta_s == pytest.approx(4 / 3 * 5, abs=0.1)
-    assert found.first_failure.item == "/d/pipe"
+    assert found.first_failure.item == "/d/1.0.png", "a failed run() says more than a pipe"
 
 
 def test_lost_and_retired_workers():

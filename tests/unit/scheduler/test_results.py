@@ -83,8 +83,9 @@ def test_the_last_try_fails_it_for_good():
     bench.durable()
     assert bench.ledger.counts.mini_batches_failed == 1
     assert [(tried.try_number, tried.final) for tried in bench.tries] == [(1, False), (2, True)]
-    first = bench.scheduler.intake.first_failure
+    first = bench.ledger.first_failed
     assert (first.item, first.mini_batch, first.try_number) == ("/d/0.0.png", 0, 2)
+    assert first.error.endswith(", score.py:3"), "the place belongs to it"
     bench.assert_drained()
 
 
@@ -94,6 +95,7 @@ def test_every_failed_try_is_reported_but_few_are_told():
         bench.fails(0, number)
     assert len(bench.tries) == 40
     assert len(bench.said) == 21
+    assert len(bench.kept) == 40
     last = ("warning", "more failures follow; all are in logs/user/error.txt")
     assert last == bench.said[-1]
     assert [f"failed {number}/1 RUN_EXCEPTION" for number in range(40)] == bench.submitted()
@@ -233,9 +235,12 @@ def test_more_rows_than_items_are_kept_counted_up_to_the_items_and_told_once():
         counts.items_succeeded,
         counts.items_failed,
     ) == (5, 3, 2, 0)
+    assert bench.said == []
+    bench.listed(2)
     assert [level for level, _ in bench.said] == ["warning"]
-    assert "more rows than it got items" in bench.said[0][1]
+    assert "returned 3 rows more than it got items" in bench.said[0][1]
     bench.submitted()
+    bench.sent()
     bench.assert_drained()
 
 
@@ -264,6 +269,6 @@ def test_unusable_items_are_failed_items():
         ("error", "item /d/socket failed: not a regular file"),
         ("error", "item /d/\udcff failed: not a regular file"),
     ]
-    first = bench.scheduler.intake.first_failure
-    assert (first.item, first.mini_batch) == ("/d/socket", -1)
+    assert bench.ledger.first_unusable == (b"/d/socket", "not a regular file")
+    assert [text for _, text in bench.said] == bench.kept
     bench.assert_drained()
