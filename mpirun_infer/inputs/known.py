@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from mpirun_infer.inputs import manifest
-from mpirun_infer.inputs.manifest import UnusableItem
+from mpirun_infer.inputs.listing import Unusable
 
 
 class Known:
@@ -34,7 +34,7 @@ class Known:
         if path is None:
             return
         for entry in manifest.read(path, end_bytes=end_bytes):
-            if isinstance(entry, UnusableItem):
+            if isinstance(entry, Unusable):
                 if unusable:
                     yield (entry.input_index, entry.path)
             elif not unusable:

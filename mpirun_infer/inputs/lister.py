@@ -1,7 +1,8 @@
 """The listing thread: from inputs to mini-batches, streamed, spooled, resumable.
 
 Owns one thread, the queue it fills, and how items are cut into mini-batches and numbered.
-Touches: the input file system (through `inputs.listing`) and the manifests.
+Touches: the input file system (through `inputs.listing`) and earlier manifests, read only; our own
+         manifest through the `Writer` that it is given.
 Never:   hands out a mini-batch before its line is written; renumbers one; waits for the main thread
          other than at its bound.
 
@@ -16,13 +17,16 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
+from mpirun_infer.core.events import ListingEnded
 from mpirun_infer.errors import InferError, ResumeError, StorageError
 from mpirun_infer.inputs import listing, manifest
 from mpirun_infer.inputs.known import Known
-from mpirun_infer.inputs.manifest import ManifestReading, ManifestWriter, Totals, UnusableItem
+from mpirun_infer.inputs.listing import Unusable
+from mpirun_infer.inputs.manifest import ManifestReading
 from mpirun_infer.model import MiniBatch
 
 MINI_BATCHES_MAX = 2_000
@@ -45,6 +49,28 @@ class Earlier(msgspec.Struct, frozen=True):
     needed: int
 
 
+class Writer(Protocol):
+    """Our own manifest; `sync` and `stop` may be called from any thread."""
+
+    path: str
+
+    @property
+    def end(self) -> int:
+        """Bytes written."""
+
+    def append(self, data: bytes) -> None:
+        """Write all of it; waits for space, raises StorageError when that is impossible."""
+
+    def sync(self) -> None:
+        """Make durable what is written; costs nothing when nothing is new."""
+
+    def stop(self) -> None:
+        """End a wait for space."""
+
+    def close(self) -> None:
+        """Nothing more is written; `sync` does nothing from now on."""
+
+
 class _StoppedError(Exception):
     """The lister was closed."""
 
@@ -60,29 +86,27 @@ class Lister:
         self,
         inputs: Sequence[tuple[str, str]],
         mini_batch_size: int,
-        manifest_path: str,
+        new_manifest: Callable[[], Writer],
         *,
         earlier: Earlier | None = None,
         skip: Callable[[int], bool] | None = None,
         exclude: Sequence[str] = (),
-        storage_wait_s: float = 600.0,
     ) -> None:
         """Prepare.
 
         Args:
             inputs: (name, path) of each, in order.
             mini_batch_size: items in a mini-batch.
-            manifest_path: our own epoch's; not created when the earlier one is complete.
+            new_manifest: creates our own epoch's; not called when the earlier one is complete.
             earlier: what is resumed, or None.
             skip: tells of an id whether it is done, so that it is not queued.
             exclude: folders that are not listed: the run's own output.
-            storage_wait_s: how long to wait for space.
         """
         self._inputs = tuple(inputs)
         self._size = mini_batch_size
         self._skip = skip or (lambda _id: False)
         self._exclude = tuple(exclude)
-        self._writer: ManifestWriter | None = None
+        self._writer: Writer | None = None
         self._next_id = 0
         self._next_item = 0
         self._unusable_count = 0
@@ -93,37 +117,41 @@ class Lister:
         if earlier is not None and earlier.complete_bytes is not None:
             self._kept, self._kept_bytes = earlier.path, earlier.complete_bytes
         else:
-            self._prepare(manifest_path, earlier.path if earlier else None, storage_wait_s)
+            self._writer = new_manifest()
+            self._begin(self._writer, earlier.path if earlier else None)
 
         # Shared with the thread, under _changed.
         self._changed = threading.Condition()
         self._queue: deque[MiniBatch] = deque()
         self._queued_items = 0
-        self._unusable: list[UnusableItem] = []
-        self._totals: Totals | None = None
+        self._unusable: list[Unusable] = []
+        self._totals: ListingEnded | None = None
         self._error: Exception | None = None
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="lister", daemon=True)
 
-    def _prepare(self, path: str, earlier: str | None, storage_wait_s: float) -> None:
+    def _begin(self, writer: Writer, earlier: str | None) -> None:
+        """Copy what is good of the earlier manifest, and make it last."""
+        held = 0
         try:
-            self._writer = ManifestWriter(path, storage_wait_s=storage_wait_s)
-            held = 0
             if earlier is not None and os.path.exists(earlier):
                 reading = manifest.read(earlier)
                 for _ in reading:
                     pass
-                self._copy(earlier, reading.good_bytes - _end_line_bytes(reading))
+                _copy(earlier, reading.good_bytes - _end_line_bytes(reading), writer)
                 held = reading.mini_batches
-                self._kept, self._kept_bytes = path, self._writer.bytes_written
-            self._writer.sync()
-            manifest.sync_folder(os.path.dirname(path))
+                self._kept, self._kept_bytes = writer.path, writer.end
+            writer.sync()
+            self._expect_needed(earlier or writer.path, held)
         except OSError as error:
+            writer.close()
             raise StorageError(
-                f"storage: {path}: {error.strerror or error}; run the same command again when the "
-                "file system is well"
+                f"storage: {earlier}: {error.strerror or error}; run the same command again when "
+                "the file system is well"
             ) from error
-        self._expect_needed(earlier or path, held)
+        except BaseException:
+            writer.close()
+            raise
 
     def _expect_needed(self, path: str, held: int) -> None:
         if held < self._needed:
@@ -131,16 +159,6 @@ class Lister:
                 f"{path}: holds {held:,} mini-batches, the journal speaks of {self._needed:,}; "
                 "restore the file from a copy, or start over: --fresh"
             )
-
-    def _copy(self, source: str, count: int) -> None:
-        writer = self._expect_writer()
-        with open(source, "rb") as file:
-            while count:
-                data = file.read(min(count, 1 << 20))
-                if not data:
-                    raise ResumeError(f"{source}: became shorter while it was read")
-                writer.write(data)
-                count -= len(data)
 
     # ------------------------------------------------------------------ for the caller
 
@@ -167,7 +185,7 @@ class Lister:
             self._changed.notify()
         return taken
 
-    def unusable(self) -> list[UnusableItem]:
+    def unusable(self) -> list[Unusable]:
         """Those found since the last call; on a resume the earlier ones come again."""
         if not self._unusable:
             return []
@@ -177,15 +195,10 @@ class Lister:
         return unusable
 
     @property
-    def finished(self) -> Totals | None:
+    def finished(self) -> ListingEnded | None:
         """The totals, once all was listed and taken."""
         totals = self._totals  # read first: it is set when all is queued
         return None if self._queue or self._unusable else totals
-
-    @property
-    def bytes_written(self) -> int:
-        """Of our own manifest; 0 when an earlier one is used."""
-        return self._writer.bytes_written if self._writer else 0
 
     def sync(self) -> None:
         """Make our manifest durable as far as it is written; for the committer's thread."""
@@ -220,7 +233,7 @@ class Lister:
             self._error = InferError(f"the listing failed: {type(error).__name__}: {error}")
             self._error.__cause__ = error
 
-    def _reread(self) -> Totals:
+    def _reread(self) -> ListingEnded:
         reading = manifest.read_complete(self._kept or "", self._kept_bytes)
         self._queue_kept(reading)
         if reading.totals is None:
@@ -230,12 +243,12 @@ class Lister:
 
     def _queue_kept(self, reading: ManifestReading) -> None:
         for entry in reading:
-            if isinstance(entry, UnusableItem):
+            if isinstance(entry, Unusable):
                 self._add_unusable(entry)
             elif not self._skip(entry.id):
                 self._add(entry)
 
-    def _list(self) -> Totals:
+    def _list(self) -> ListingEnded:
         writer = self._expect_writer()
         known = Known(None, 0)
         if self._kept is not None and self._kept_bytes:
@@ -246,8 +259,8 @@ class Lister:
             known = Known(self._kept, self._kept_bytes)
         for index, (name, path) in enumerate(self._inputs):
             self._list_input(index, name, path, known)
-        writer.write(manifest.encode_end(self._next_id, self._next_item, self._unusable_count))
-        return Totals(self._next_id, self._next_item, self._unusable_count, writer.bytes_written)
+        writer.append(manifest.encode_end(self._next_id, self._next_item, self._unusable_count))
+        return ListingEnded(self._next_id, self._next_item, self._unusable_count, writer.end)
 
     def _list_input(self, index: int, name: str, path: str, known: Known) -> None:
         pending: list[bytes] = []
@@ -255,7 +268,7 @@ class Lister:
         for chunk in listing.list_chunks(name, path, exclude=self._exclude):
             if isinstance(chunk, tuple):
                 if not known.has_unusable(index, chunk[0]):
-                    self._spool_unusable(UnusableItem(index, *chunk))
+                    self._spool_unusable(Unusable(index, *chunk))
                 continue
             pending += known.new_of(index, chunk)
             whole = len(pending) - len(pending) % size
@@ -289,13 +302,13 @@ class Lister:
         self._flush(cut, lines)
 
     def _flush(self, cut: list[MiniBatch], lines: list[bytes]) -> None:
-        self._expect_writer().write(b"".join(lines))
+        self._expect_writer().append(b"".join(lines))
         for mini_batch in cut:
             self._add(mini_batch)
 
-    def _spool_unusable(self, item: UnusableItem) -> None:
+    def _spool_unusable(self, item: Unusable) -> None:
         self._unusable_count += 1
-        self._expect_writer().write(manifest.encode(item))
+        self._expect_writer().append(manifest.encode(item))
         self._add_unusable(item)
 
     def _add(self, mini_batch: MiniBatch) -> None:
@@ -309,7 +322,7 @@ class Lister:
             self._queue.append(mini_batch)
             self._queued_items += mini_batch.items
 
-    def _add_unusable(self, item: UnusableItem) -> None:
+    def _add_unusable(self, item: Unusable) -> None:
         with self._changed:
             while not self._closing and len(self._unusable) >= UNUSABLE_MAX:
                 self._changed.wait()
@@ -317,10 +330,20 @@ class Lister:
                 raise _StoppedError
             self._unusable.append(item)
 
-    def _expect_writer(self) -> ManifestWriter:
+    def _expect_writer(self) -> Writer:
         if self._writer is None:
             raise InferError("a complete manifest is not written to")
         return self._writer
+
+
+def _copy(source: str, count: int, writer: Writer) -> None:
+    with open(source, "rb") as file:
+        while count:
+            data = file.read(min(count, 1 << 20))
+            if not data:
+                raise ResumeError(f"{source}: became shorter while it was read")
+            writer.append(data)
+            count -= len(data)
 
 
 def _end_line_bytes(reading: ManifestReading) -> int:

@@ -45,7 +45,7 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Unusable(msgspec.Struct, frozen=True):
-    """Something that stands where files stand and cannot be one."""
+    """Something that stands where files stand and cannot be one: it counts as a failed item."""
 
     input_index: int
     path: bytes

@@ -8,7 +8,7 @@ Never:   sends a message.
 
 import json
 import os
-import time
+import platform
 import uuid
 from dataclasses import dataclass
 
@@ -23,15 +23,15 @@ from mpirun_infer.errors import ResumeError, UsageError
 from mpirun_infer.inputs.lister import Earlier, Lister
 from mpirun_infer.model import LaunchOrder, MiniBatch
 from mpirun_infer.roles.journalist import Journalist
+from mpirun_infer.store import journal, publish
 from mpirun_infer.store import lock as store_lock
-from mpirun_infer.store import publish
 from mpirun_infer.store.commit import CommitLimits, Committer
 from mpirun_infer.store.lock import Lock
+from mpirun_infer.store.manifest_file import ManifestFile
 from mpirun_infer.store.recover import Recovered, replay
 from mpirun_infer.store.run_folder import RunFolder, make_script_folders
+from mpirun_infer.store.wall import now_text
 from mpirun_infer.supervise.source_hash import source_hash
-
-JOURNAL_VERSION = 1
 
 
 class Listing:
@@ -50,15 +50,7 @@ class Listing:
 
     def ended(self) -> ListingEnded | None:
         """See the protocol."""
-        totals = self._lister.finished
-        if totals is None:
-            return None
-        return ListingEnded(
-            mini_batches=totals.mini_batches,
-            items=totals.items,
-            unusable=totals.unusable,
-            manifest_bytes=totals.manifest_bytes,
-        )
+        return self._lister.finished
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +83,7 @@ def open_run(job: JobConfig, order: LaunchOrder, ranks: int) -> Run:
         folder.move_aside()
     folder.prepare()
     make_script_folders(job.outputs.values())
-    lock = store_lock.acquire(folder, run_id="", launch=order.launch)
+    lock = store_lock.acquire(folder, launch=order.launch)
     try:
         return _open_locked(job, order, ranks, folder, lock)
     except BaseException:
@@ -121,30 +113,31 @@ def _open_locked(
     folder.keep_job(json.dumps(job.model_dump(), indent=2) + "\n")
     run_id = recovered.run_id or uuid.uuid4().hex[:12]
     earlier = _earlier_manifest(folder, recovered)
-    lister = Lister(
-        [(entry.name, entry.path) for entry in job.inputs],
-        job.mini_batch_size,
-        folder.manifest(lock.epoch),
-        earlier=earlier,
-        skip=ledger.is_final,
-        exclude=(job.output,),
-        storage_wait_s=job.storage_wait,
-    )
     journalist = Journalist(
         folder, job, epoch=lock.epoch, run_id=run_id, speaks=order.speaks, resumed=ledger.finals
     )
+    lister = Lister(
+        [(entry.name, entry.path) for entry in job.inputs],
+        job.mini_batch_size,
+        lambda: ManifestFile(
+            folder, lock.epoch, storage_wait_s=job.storage_wait, notice=journalist.say
+        ),
+        earlier=earlier,
+        skip=ledger.is_final,
+        exclude=(job.output,),
+    )
     opened = Opened(
-        version=JOURNAL_VERSION,
+        version=journal.FORMAT_VERSION,
         run_id=run_id,
         epoch=lock.epoch,
         fingerprint=marks,
         accepted=recovered.segments,
-        started_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        host=os.uname().nodename,
+        started_at=now_text(),
+        host=platform.node(),
         pid=os.getpid(),
         launch=order.launch,
     )
-    committer = Committer.open(
+    committer = Committer(
         folder,
         lock,
         opened,

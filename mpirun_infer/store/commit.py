@@ -17,7 +17,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Self
 
 import msgspec
 
@@ -26,7 +25,7 @@ from mpirun_infer.errors import InferError, StorageError
 from mpirun_infer.store import journal
 from mpirun_infer.store.disk import Buffer, Disk, length_of
 from mpirun_infer.store.lock import BEAT_S, Lock
-from mpirun_infer.store.own_file import OwnFile, broken, no_space_text
+from mpirun_infer.store.own_file import Notice, OwnFile, SpaceWait, broken
 from mpirun_infer.store.run_folder import RunFolder
 from mpirun_infer.store.sums import check_sums
 
@@ -55,25 +54,36 @@ class Committer:
     does). The caller stops taking rows in while `has_room` is false: that bounds the queue.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what it works on, and how
         self,
         folder: RunFolder,
         lock: Lock,
+        opened: Opened,
         *,
         durability: str = "strict",
         storage_wait_s: float = 600.0,
         sync_manifest: Callable[[], None] | None = None,
-        notice: Callable[[str, str], None] | None = None,
+        notice: Notice | None = None,
         disk: Disk | None = None,
         limits: CommitLimits | None = None,
     ) -> None:
-        """See `open`, which makes the files too."""
+        """Create this epoch's files, make `opened` durable in them, start the thread.
+
+        `sync_manifest` is called before records are written (its StorageError ends all), `notice`
+        with level and text for people.
+        """
+        if opened.epoch != lock.epoch:
+            raise InferError(f"epoch {opened.epoch} opened under the lock of epoch {lock.epoch}")
         self._folder = folder
         self._lock = lock
         self._strict = durability == "strict"
-        self._storage_wait_s = storage_wait_s
         self._sync_manifest = sync_manifest
-        self._notice = notice or (lambda _level, _text: None)
+        self._space = SpaceWait(
+            folder.output,
+            storage_wait_s=storage_wait_s,
+            notice=notice,
+            pause=self._pause_for_space,
+        )
         self._disk = disk or Disk()
         self._limits = limits or CommitLimits()
 
@@ -81,7 +91,6 @@ class Committer:
         self._journal: OwnFile | None = None
         self._next_seq = 1  # durable, as is _rows_end
         self._rows_end = 0
-        self._waiting_for_space = False
         self._beat_at = time.monotonic()
 
         # Shared with the thread, under _changed.
@@ -98,44 +107,12 @@ class Committer:
         self._abandoned = False
         self._submitted_end = 0
         self._thread = threading.Thread(target=self._run, name="committer", daemon=True)
-
-    @classmethod
-    def open(  # noqa: PLR0913  the knobs are those of the constructor
-        cls,
-        folder: RunFolder,
-        lock: Lock,
-        opened: Opened,
-        *,
-        durability: str = "strict",
-        storage_wait_s: float = 600.0,
-        sync_manifest: Callable[[], None] | None = None,
-        notice: Callable[[str, str], None] | None = None,
-        disk: Disk | None = None,
-        limits: CommitLimits | None = None,
-    ) -> Self:
-        """Create this epoch's files, make `opened` durable in them, start the thread.
-
-        `sync_manifest` is called before records are written; `notice(level, text)` tells people.
-        """
-        if opened.epoch != lock.epoch:
-            raise InferError(f"epoch {opened.epoch} opened under the lock of epoch {lock.epoch}")
-        self = cls(
-            folder,
-            lock,
-            durability=durability,
-            storage_wait_s=storage_wait_s,
-            sync_manifest=sync_manifest,
-            notice=notice,
-            disk=disk,
-            limits=limits,
-        )
         try:
             self._create(opened)
         except BaseException:
             self._close_files()
             raise
         self._thread.start()
-        return self
 
     def _create(self, opened: Opened) -> None:
         path = self._folder.segment(opened.epoch)
@@ -157,7 +134,7 @@ class Committer:
         self._expect_ours()
 
     def _own_file(self, path: str) -> OwnFile:
-        return OwnFile(path, self._disk, strict=self._strict, wait_for_space=self._wait_for_space)
+        return OwnFile(path, self._disk, strict=self._strict, space=self._space)
 
     # ------------------------------------------------------------------ for the caller
 
@@ -312,16 +289,10 @@ class Committer:
             check_sums(records, rows)
             self._rows.append(rows)
         if self._sync_manifest is not None and self._strict:
-            try:
-                self._sync_manifest()
-            except OSError as error:
-                raise broken(self._folder.manifest_dir, error) from error
+            self._sync_manifest()
         self._write_records(records)
         with self._changed:
             self._rows_end += sum(batch.row_bytes for batch in group)
-        if self._waiting_for_space:
-            self._waiting_for_space = False
-            self._notice("info", "storage: there is space again, going on")
 
     def _write_records(self, records: Sequence[Record]) -> None:
         """The group's lines; in strict mode the first one says that all before it were synced."""
@@ -337,21 +308,13 @@ class Committer:
         with self._changed:
             self._next_seq += len(records)
 
-    def _wait_for_space(self, began: float, error: OSError, wanted: int) -> None:
-        """Until the next try; StorageError when the time is over or another master rules."""
-        waited_s = time.monotonic() - began
-        text = no_space_text(self._folder.output, error, wanted)
-        if waited_s >= self._storage_wait_s or self._abandoned:
-            raise StorageError(
-                f"{text} after {waited_s:.0f} s; free some, run the same command again"
-            ) from error
-        if not self._waiting_for_space:
-            self._waiting_for_space = True
-            self._notice("warning", f"{text}; waiting for up to {self._storage_wait_s:.0f} s")
+    def _pause_for_space(self) -> bool:
+        """Between two tries; StorageError when another master rules."""
         with self._changed:
             self._changed.wait_for(lambda: self._abandoned, self._limits.space_look_s)
         self._beat()
         self._expect_ours()
+        return not self._abandoned
 
     def _expect_ours(self) -> None:
         if self._lock.superseded():

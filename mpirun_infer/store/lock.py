@@ -46,7 +46,6 @@ class _LockFile(msgspec.Struct, frozen=True, kw_only=True):
     counter: str
     state: str
     epoch: int
-    run_id: str
     launch: str
     facts: HostFacts
 
@@ -54,26 +53,20 @@ class _LockFile(msgspec.Struct, frozen=True, kw_only=True):
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
     """Who has the newest epoch.
 
-    `alive` is None when it cannot be known without watching for a while. `seen_s` is how long ago
-    a sign of life was seen, 0 when its process is there now.
+    `alive` is None when it cannot be known without watching for a while.
     """
 
     epoch: int
-    run_id: str
     launch: str
-    facts: HostFacts
     released: bool
     alive: bool | None
-    seen_s: float = 0.0
 
 
 class Lock:
     """An epoch that is ours. One thread at a time may call `beat`."""
 
-    def __init__(self, content: _LockFile, lock_dir: str, folder_fd: int) -> None:
-        self.epoch = content.epoch
-        self.run_id = content.run_id
-        self.lock_dir = lock_dir
+    def __init__(self, epoch: int, folder_fd: int) -> None:
+        self.epoch = epoch
         self._folder_fd = folder_fd
         self._counter = 0
         self._state = _HELD
@@ -141,7 +134,6 @@ def _exists(folder_fd: int, epoch: int) -> bool:
 def acquire(
     place: LockPlace,
     *,
-    run_id: str,
     launch: str,
     facts: HostFacts | None = None,
     observe_s: float = OBSERVE_S,
@@ -163,13 +155,12 @@ def acquire(
                 counter="0" * _COUNTER_DIGITS,
                 state=_HELD,
                 epoch=newest + 1,
-                run_id=run_id,
                 launch=launch,
                 facts=facts,
             )
             if _create(folder_fd, content):
                 # Of two acquirers the slower one finds the winner's file in the next round.
-                return Lock(content, place.lock_dir, folder_fd)
+                return Lock(content.epoch, folder_fd)
     except OSError as error:
         os.close(folder_fd)
         raise UsageError(f"{place.lock_dir}: cannot be locked: {error.strerror}") from error
@@ -385,9 +376,7 @@ def peek(
         os.close(folder_fd)
     return Holder(
         epoch=content.epoch,
-        run_id=content.run_id,
         launch=content.launch,
-        facts=content.facts,
         released=content.state == _RELEASED,
         alive=alive,
     )

@@ -1,8 +1,9 @@
 """A file of our own epoch that only grows: written at its end, synced once.
 
-Owns short writes, the way back after a write that found no space, and the words for a broken disk.
+Owns short writes, the way back after a write that found no space, how long to wait for it, and the
+words for a broken disk.
 Touches: the output file system, through `store.disk`.
-Never:   retries a failed sync; waits (it asks its caller to).
+Never:   retries a failed sync; sleeps (it asks its caller to).
 """
 
 import contextlib
@@ -17,25 +18,70 @@ from mpirun_infer.store.disk import Buffer, Disk, length_of
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _BUFFERS_MAX = 1000  # IOV_MAX is 1024
 
-WaitForSpace = Callable[[float, OSError, int], None]
-"""Given when the waiting began (monotonic), the error and the bytes wanted; raises to give up."""
+Notice = Callable[[str, str], None]
+"""Tells people: level and text."""
+
+
+class SpaceWait:
+    """Waiting for space, told to people once, until `storage_wait_s` is over.
+
+    `pause` waits a little between two tries; when it says False, or raises, that was the last one.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        storage_wait_s: float,
+        notice: Notice | None,
+        pause: Callable[[], bool],
+    ) -> None:
+        self._folder = folder
+        self._storage_wait_s = storage_wait_s
+        self._notice = notice or (lambda _level, _text: None)
+        self._pause = pause
+        self._told = False
+
+    def wait(self, began: float, error: OSError, wanted: int) -> None:
+        """Until the next try; StorageError when there is none. `began`: the first try's time."""
+        waited_s = time.monotonic() - began
+        text = no_space_text(self._folder, error, wanted)
+        if waited_s < self._storage_wait_s:
+            if not self._told:
+                self._told = True
+                self._notice("warning", f"{text}; waiting for up to {self._storage_wait_s:.0f} s")
+            if self._pause():
+                return
+        raise StorageError(
+            f"{text} after {waited_s:.0f} s; free some, run the same command again"
+        ) from error
+
+    def found(self) -> None:
+        """A write went through."""
+        if self._told:
+            self._told = False
+            self._notice("info", "storage: there is space again, going on")
 
 
 class OwnFile:
     """Made by its constructor; FileExistsError when it is there already."""
 
-    def __init__(
-        self, path: str, disk: Disk, *, strict: bool, wait_for_space: WaitForSpace
-    ) -> None:
+    def __init__(self, path: str, disk: Disk, *, strict: bool, space: SpaceWait) -> None:
         self.path = path
         self.end = 0
         self._disk = disk
         self._strict = strict
-        self._wait_for_space = wait_for_space
+        self._space = space
         self._fd = disk.create(path)
 
     def append(self, buffers: Sequence[Buffer]) -> None:
-        """Write all of it, then sync; StorageError when that is impossible."""
+        """Write all of it, then sync if that is wanted; StorageError when that is impossible."""
+        self.write(buffers)
+        if self._strict:
+            self.sync()
+
+    def write(self, buffers: Sequence[Buffer]) -> None:
+        """Write all of it; StorageError when that is impossible."""
         wanted = sum(length_of(buffer) for buffer in buffers)
         began: float | None = None
         while True:
@@ -47,9 +93,9 @@ class OwnFile:
                     raise broken(self.path, error) from error
                 began = time.monotonic() if began is None else began
                 self._cut_back()
-                self._wait_for_space(began, error, wanted)
-        self._sync()
+                self._space.wait(began, error, wanted)
         self.end += wanted
+        self._space.found()
 
     def _write(self, buffers: Sequence[Buffer]) -> None:
         offset = self.end
@@ -71,9 +117,8 @@ class OwnFile:
         except OSError as error:
             raise broken(self.path, error) from error
 
-    def _sync(self) -> None:
-        if not self._strict:
-            return
+    def sync(self) -> None:
+        """Make durable what is written; after a StorageError never again."""
         try:
             self._disk.fdatasync(self._fd)
         except OSError as error:

@@ -280,7 +280,7 @@ class RunFolder:
                 "give an empty or a new folder: --output"
             )
         os.makedirs(self.lock_dir, mode=0o700, exist_ok=True)
-        held = lock.acquire(self, run_id="", launch="")
+        held = lock.acquire(self, launch="")
         try:
             if held.superseded() or not os.path.samestat(
                 os.fstat(held.folder_fd), os.stat(self.lock_dir)

@@ -78,14 +78,14 @@ class RealStore:
 
     def begin(self, apply):
         self.folder.prepare()
-        self.lock = lock.acquire(self.folder, run_id="", launch="one")
+        self.lock = lock.acquire(self.folder, launch="one")
         publish.retire(self.folder, range(1, self.lock.epoch))
         self._recovered = replay(self.folder, apply, takeover=True)
 
     def open(self, job, clock, random):  # noqa: ARG002  other stores want them
         record = opened(self.lock.epoch, self._recovered.segments)
         limits = CommitLimits(group_bytes=random.choice((1, 200, 8 << 20)), group_s=60)
-        self.committer = Committer.open(self.folder, self.lock, record, limits=limits)
+        self.committer = Committer(self.folder, self.lock, record, limits=limits)
         return record, Commits(self.committer, Random(random.random()))
 
     def crash(self, random):  # noqa: ARG002  as above

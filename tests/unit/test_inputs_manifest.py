@@ -1,18 +1,16 @@
 """The manifest: what is written is read, what is torn is left out."""
 
-import errno
-import os
-
 import pytest
 
-from mpirun_infer.errors import ResumeError, StorageError
+from mpirun_infer.core.events import ListingEnded
+from mpirun_infer.errors import ResumeError
 from mpirun_infer.inputs import manifest
-from mpirun_infer.inputs.manifest import ManifestWriter, Totals, UnusableItem
+from mpirun_infer.inputs.listing import Unusable
 from mpirun_infer.model import MiniBatch
 
 ENTRIES = (
     MiniBatch(id=0, input_index=0, first_item=0, paths=(b"/a", b"/with blank", b"/new\nline")),
-    UnusableItem(0, b"/p\xffipe%", "not a regular file: a named pipe"),
+    Unusable(0, b"/p\xffipe%", "not a regular file: a named pipe"),
     MiniBatch(id=1, input_index=1, first_item=3, paths=(b"/\xff\xfe\x01", b"/-x")),
 )
 
@@ -31,7 +29,7 @@ def test_what_is_written_is_read(tmp_path):
     path.write_bytes(b"".join(lines()))
     entries, reading = read(path)
     assert list(ENTRIES) == entries
-    assert Totals(2, 5, 1, path.stat().st_size) == reading.totals
+    assert ListingEnded(2, 5, 1, path.stat().st_size) == reading.totals
     assert path.stat().st_size == reading.good_bytes
 
 
@@ -87,39 +85,3 @@ def test_a_complete_manifest_that_is_damaged_is_refused(tmp_path):
     path.unlink()
     with pytest.raises(ResumeError, match="damaged at byte 0"):
         list(manifest.read_complete(str(path), len(data)))
-
-
-def test_the_writer_never_opens_what_is_there(tmp_path):
-    (tmp_path / "m").touch()
-    with pytest.raises(FileExistsError):
-        ManifestWriter(str(tmp_path / "m"))
-
-
-def test_the_writer_waits_for_space_and_leaves_no_trace(tmp_path, monkeypatch):
-    writer = ManifestWriter(str(tmp_path / "m"))
-    writer._stop.wait = lambda _timeout: False
-    real, calls = os.pwrite, []
-
-    def pwrite(fd, data, at):
-        calls.append(1)
-        if len(calls) == 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return real(fd, bytes(data[:3]), at)
-
-    monkeypatch.setattr(os, "pwrite", pwrite)
-    writer.write(b"hello\n")
-    writer.sync()
-    writer.close()
-    writer.sync()
-    assert (tmp_path / "m").read_bytes() == b"hello\n"
-
-
-def test_the_writer_gives_up_in_the_end(tmp_path, monkeypatch):
-    def pwrite(fd, data, at):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "pwrite", pwrite)
-    writer = ManifestWriter(str(tmp_path / "m"), storage_wait_s=0)
-    with pytest.raises(StorageError, match="No space left on device"):
-        writer.write(b"x")
-    writer.close()

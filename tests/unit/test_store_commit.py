@@ -78,9 +78,9 @@ class Bench:
     def __init__(self, path, disk=None, **options):
         self.folder = RunFolder(str(path), "rows.txt")
         self.folder.prepare()
-        self.lock = lock.acquire(self.folder, run_id="r", launch="L")
+        self.lock = lock.acquire(self.folder, launch="L")
         self.notices = []
-        self.committer = Committer.open(
+        self.committer = Committer(
             self.folder,
             self.lock,
             opened(self.lock.epoch),
@@ -334,7 +334,7 @@ def test_no_space_from_a_sync_is_never_retried(bench):
 
 def test_a_manifest_that_cannot_be_synced_is_the_end(bench):
     def sync():
-        raise OSError(errno.EIO, "Input/output error")
+        raise StorageError("storage: manifest: Input/output error")
 
     b = bench(sync_manifest=sync)
     b.committer.submit([Listed(mini_batches=0, items=0, unusable=0, manifest_bytes=0)])
@@ -361,7 +361,7 @@ def test_what_was_durable_is_told_before_the_error(bench):
 
 def test_a_master_that_was_superseded_commits_nothing_more(bench):
     b = bench()
-    lock.acquire(b.folder, run_id="r", launch="L").close()
+    lock.acquire(b.folder, launch="L").close()
     b.committer.submit([committed(0, 0, b"x")], [b"x"])
     assert "another master took over" in str(b.error())
     assert (b"", [opened(1)]) == (b.rows(), b.journal())

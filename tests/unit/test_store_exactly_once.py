@@ -96,7 +96,7 @@ class Master:
         self.disk = disk or Watched()
         self.header = header
         self.ledger = Ledger()
-        self.lock = lock.acquire(self.folder, run_id="r", launch="L")
+        self.lock = lock.acquire(self.folder, launch="L")
         self.committer = None
 
     def begin(self):
@@ -115,9 +115,7 @@ class Master:
             pid=0,
             launch="L",
         )
-        self.committer = Committer.open(
-            self.folder, self.lock, opened, disk=self.disk, limits=LIMITS
-        )
+        self.committer = Committer(self.folder, self.lock, opened, disk=self.disk, limits=LIMITS)
 
     def commit(self, numbers):
         """One group."""

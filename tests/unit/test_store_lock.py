@@ -41,9 +41,7 @@ class Clock:
 
 def acquire(folder, facts=HERE, *, launch="", clock=None):
     clock = clock or Clock()
-    return lock.acquire(
-        folder, run_id="r", launch=launch, facts=facts, clock=clock, sleep=clock.sleep
-    )
+    return lock.acquire(folder, launch=launch, facts=facts, clock=clock, sleep=clock.sleep)
 
 
 def test_the_first_epoch_is_1(folder):
@@ -177,7 +175,7 @@ def test_peek_takes_nothing(folder):
     assert lock.peek(folder) is None
     held = acquire(folder)
     holder = lock.peek(folder)
-    assert (holder.epoch, holder.run_id, holder.alive, holder.released) == (1, "r", True, False)
+    assert (holder.epoch, holder.launch, holder.alive, holder.released) == (1, "", True, False)
     held.release()
     assert (lock.peek(folder).alive, lock.peek(folder).released) == (False, True)
     acquire(folder, AWAY)
