@@ -1,7 +1,8 @@
 """The hash that tells whether an entry script has changed since the run began.
 
 Owns what counts as "the script": its own bytes and the row settings beside it; under its
-source_directory every *.py file's bytes, and path and size of settings and native libraries.
+source_directory the bytes of every *.py file, of settings and of native libraries (of large ones
+the size only).
 Touches: those files, read only.
 Never:   imports anything of ours. Runs under Python >= 3.8, with the same result everywhere.
 
@@ -21,7 +22,19 @@ FILES_MAX = 20_000
 ENTRIES_MAX = 20_000
 """Of one folder; one that holds more is data, not code, and is skipped."""
 
-SIZED_SUFFIXES = (b".yaml", b".yml", b".toml", b".ini", b".cfg", b".so", b".settings.json")
+HASHED_SUFFIXES = (
+    b".py",
+    b".yaml",
+    b".yml",
+    b".toml",
+    b".ini",
+    b".cfg",
+    b".so",
+    b".settings.json",
+)
+BYTES_MAX = 1 << 20
+"""Of a file that is not Python and under the source_directory: a larger one counts by its size."""
+
 SETTINGS_FILE = b"parallel_run_step.settings.json"
 """Beside the script: it says how data frames become rows."""
 
@@ -61,7 +74,7 @@ def _walk(folder, relative):
         if _is_folder(entry):
             if not name.startswith(b".") and name != b"__pycache__":
                 yield from _walk(entry.path, relative + name + b"/")
-        elif name.endswith(b".py") or name.endswith(SIZED_SUFFIXES):
+        elif name.endswith(HASHED_SUFFIXES):
             yield relative + name, entry.path
 
 
@@ -78,7 +91,7 @@ def _add_file(digest, relative, path):
         facts = os.stat(path)
         if not stat.S_ISREG(facts.st_mode):
             content = b"no regular file"  # opening a FIFO would wait for ever
-        elif relative and not relative.endswith(b".py"):
+        elif relative and not relative.endswith(b".py") and facts.st_size > BYTES_MAX:
             content = b"%d" % facts.st_size
         else:
             with open(path, "rb") as file:

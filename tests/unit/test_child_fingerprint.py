@@ -32,7 +32,7 @@ def test_it_is_the_same_every_time(source):
         ("score.py", "def run(m): return 1"),
         ("pkg/__init__.py", "#"),
         ("pkg/new.py", ""),
-        ("pkg/config.yaml", "a: 12"),
+        ("pkg/config.yaml", "a: 2"),
         ("pkg/scan.so", "x"),
     ],
 )
@@ -58,6 +58,16 @@ def test_an_output_folder_inside_the_source_does_not_count(source):
     (source / "out" / ".mpirun_infer").mkdir(parents=True)
     (source / "out" / "job.yaml").write_text("x")
     assert before == hashed(source)
+
+
+def test_a_large_library_counts_by_its_size(source):
+    library = source / "pkg" / "scan.so"
+    library.write_bytes(b"a" * (fingerprint.BYTES_MAX + 1))
+    before = hashed(source)
+    library.write_bytes(b"b" * (fingerprint.BYTES_MAX + 1))
+    assert before == hashed(source)
+    library.write_bytes(b"b" * (fingerprint.BYTES_MAX + 2))
+    assert before != hashed(source)
 
 
 def test_a_name_cannot_pose_as_content(source):
