@@ -20,7 +20,6 @@ import functools
 import importlib.util
 import mmap
 import os
-import signal
 import sys
 from os import getpid, readv
 from time import perf_counter
@@ -28,10 +27,6 @@ from typing import Any
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 READ_BYTES = 256 << 10
-PAGE_BYTES = 4096
-DUMP_SIGNAL_OFFSET = 6
-"""Of the real-time signal that asks for a stack dump."""
-
 REQUEST_BYTES_MAX = 1 << 30
 UNUSABLE_STATUS = 70
 
@@ -57,7 +52,7 @@ class Runner:
         self._fd = fd
         self._pid = getpid()
         self._wire = load("wire")
-        self._page = mmap.mmap(page_fd, PAGE_BYTES)
+        self._page = mmap.mmap(page_fd, self._wire.PAGE_BYTES)
         os.close(page_fd)
         self._reader = self._wire.FrameReader(REQUEST_BYTES_MAX)
         self._buffer = bytearray(READ_BYTES)
@@ -85,8 +80,9 @@ class Runner:
                 return None
             self._reader.feed(memoryview(self._buffer)[:count])
 
-    def _at(self, phase, mini_batch=-1, try_number=0):
-        self._wire.write_page(self._page, mini_batch, try_number, phase)
+    def _at(self, phase, mini_batch=None, try_number=0):
+        number = self._wire.NO_MINI_BATCH if mini_batch is None else mini_batch
+        self._wire.write_page(self._page, number, try_number, phase)
 
     def serve(self):
         """Until told to leave (the exit status), or the rank is gone (None)."""
@@ -311,7 +307,7 @@ def watch_stacks():
     """A dump on standard error at a crash, and whenever the rank asks for one."""
     fd = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, 100)
     faulthandler.enable(fd, all_threads=True)
-    faulthandler.register(signal.SIGRTMIN + DUMP_SIGNAL_OFFSET, fd, all_threads=True, chain=False)
+    faulthandler.register(load("wire").DUMP_SIGNAL, fd, all_threads=True, chain=False)
 
 
 def leave_no_name():

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import struct
 import time
 from collections import deque
@@ -25,6 +26,12 @@ HEADER_BYTES_MAX = 64 << 20
 PHASE_NAMES = ("idle", "import", "init", "load", "run", "format", "shutdown")
 IDLE, IMPORT, INIT, LOAD, RUN, FORMAT, SHUTDOWN = range(7)
 NO_MINI_BATCH = -1
+
+DUMP_SIGNAL = signal.SIGRTMIN + 6
+"""The runner's faulthandler dumps all stacks on it."""
+
+PAGE_BYTES = 4096
+"""Of the shared memory that holds the page."""
 
 # Native order and alignment: every field is stored at once, not byte by byte.
 PAGE = struct.Struct("@Qqqii")
@@ -97,10 +104,6 @@ class FrameReader:
         if self._error is not None:
             raise self._error
         return None
-
-    def __iter__(self):
-        """The whole frames that are here."""
-        return iter(self.pop, None)
 
     def _fill_body(self, view):
         body, filled = self._body, self._filled

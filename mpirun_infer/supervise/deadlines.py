@@ -7,14 +7,12 @@ Never:   judges who is to blame (`supervise.autopsy`); starts a replacement (`su
 
 import signal
 
+from mpirun_infer.child import wire
 from mpirun_infer.model import FailureKind, RunnerLimits
 from mpirun_infer.supervise.autopsy import Cause, Try
 from mpirun_infer.supervise.exit_status import phase_text
 from mpirun_infer.supervise.runner_process import PageView
 from mpirun_infer.supervise.spawner import Spawner
-
-DUMP_SIGNAL = signal.SIGRTMIN + 6
-"""The runner's faulthandler dumps all stacks on it."""
 
 DUMP_WAIT_S = 0.5
 
@@ -58,7 +56,7 @@ class KillLadder:
     def dump(self, now: float) -> None:
         """First step for a hang: let it tell where it is."""
         self._step = 1
-        self._spawner.signal(self._token, DUMP_SIGNAL)
+        self._spawner.signal(self._token, wire.DUMP_SIGNAL)
         self._deadline = now + DUMP_WAIT_S
 
     def wait(self, now: float, timeout_s: float) -> None:

@@ -17,7 +17,6 @@ from mpirun_infer.supervise.poller import READ, WRITE, Poller
 from mpirun_infer.supervise.spawner import Spawner
 
 SOCKET_BYTES = 1 << 20
-PAGE_BYTES = 4096
 READ_BYTES = 256 << 10
 OUTPUT_READS_MAX = 4
 """Pipe reads a wake-up: a runner that prints without end must not hold up the rank."""
@@ -63,8 +62,8 @@ class RunnerProcess:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SOCKET_BYTES)
         self._socket.setblocking(False)  # noqa: FBT003
         self._page_fd = os.memfd_create("mpirun_infer_page", os.MFD_CLOEXEC)
-        os.ftruncate(self._page_fd, PAGE_BYTES)
-        self._page = mmap.mmap(self._page_fd, PAGE_BYTES)
+        os.ftruncate(self._page_fd, wire.PAGE_BYTES)
+        self._page = mmap.mmap(self._page_fd, wire.PAGE_BYTES)
         self._pipes: dict[str, int] = {}
         self._their_pipes: list[int] = []
         for name in ("stdout", "stderr"):

@@ -21,7 +21,6 @@ SCRIPTS = Path(__file__).parent.parent / "entry_scripts"
 RUNNER = Path(wire.__file__).parent / "runner.py"
 WITHIN_S = 20.0
 ROWS_BYTES_MAX = 1 << 24
-DUMP_SIGNAL = signal.SIGRTMIN + 6
 OLD_PYTHONS = sorted(Path.home().glob(".pyenv/versions/3.8.*/bin/python"))
 
 
@@ -304,7 +303,7 @@ def test_os_exit_is_a_death(any_rank):
 def test_a_hang_can_be_seen_dumped_and_killed(any_rank):
     any_rank.ready("hang.py").submit(["/bad"])
     wait_until(lambda: wire.read_page(any_rank.page)[:3] == (0, 1, wire.RUN), "the run phase")
-    any_rank.process.send_signal(DUMP_SIGNAL)
+    any_rank.process.send_signal(wire.DUMP_SIGNAL)
     wait_until(lambda: 'hang.py", line 13 in run' in any_rank.stderr.read_text(), "the dump")
     any_rank.process.terminate()
     any_rank.process.kill()

@@ -18,7 +18,7 @@ FRAMES = [
 
 
 def popped(reader):
-    return [(header, bytes(body)) for header, body in reader]
+    return [(header, bytes(body)) for header, body in iter(reader.pop, None)]
 
 
 @pytest.mark.parametrize("piece", [1, 2, 3, 15, 16, 17, 1000, 1 << 20])

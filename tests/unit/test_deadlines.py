@@ -4,8 +4,9 @@ import signal
 
 import pytest
 
+from mpirun_infer.child.wire import DUMP_SIGNAL
 from mpirun_infer.model import FailureKind, MiniBatch, RunnerLimits
-from mpirun_infer.supervise.deadlines import DUMP_SIGNAL, DUMP_WAIT_S, KillLadder, overdue
+from mpirun_infer.supervise.deadlines import DUMP_WAIT_S, KillLadder, overdue
 from mpirun_infer.supervise.runner_process import PageView
 
 PHASES = ("idle", "import", "init", "load", "run", "format", "shutdown")
