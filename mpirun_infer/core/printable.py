@@ -24,6 +24,11 @@ def printable(text: str, encoding: str = "utf-8") -> str:
     return safe.encode(encoding, "backslashreplace").decode(encoding)
 
 
+def encodable(text: str) -> str:
+    """Without lone surrogates, which UTF-8 does not have; all else stays as it is."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def printable_lines(text: str, encoding: str = "utf-8") -> str:
     """The same for a text of several lines, a stack for instance: its newlines stay."""
     return "\n".join(printable(line, encoding) for line in text.split("\n"))

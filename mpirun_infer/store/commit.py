@@ -20,10 +20,11 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from mpirun_infer.core.events import Buffer
 from mpirun_infer.core.records import Committed, Dispatched, Header, Opened, Record, Segment
 from mpirun_infer.errors import InferError, StorageError
 from mpirun_infer.store import journal
-from mpirun_infer.store.disk import Buffer, Disk, length_of
+from mpirun_infer.store.disk import Disk, length_of
 from mpirun_infer.store.lock import BEAT_S, Lock
 from mpirun_infer.store.own_file import Notice, OwnFile, SpaceWait, broken
 from mpirun_infer.store.run_folder import RunFolder

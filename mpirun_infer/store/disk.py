@@ -9,7 +9,7 @@ Never:   retries; decides what an error means; writes logs (`store.log_sink` doe
 import os
 from collections.abc import Sequence
 
-Buffer = bytes | bytearray | memoryview
+from mpirun_infer.core.events import Buffer
 
 
 def length_of(buffer: Buffer) -> int:

@@ -6,7 +6,7 @@ Never:   decides who lives (`store.lock` does).
 """
 
 import os
-import socket
+import platform
 
 import msgspec
 
@@ -26,7 +26,7 @@ def host_facts() -> HostFacts:
     """Of the calling process."""
     pid = os.getpid()
     return HostFacts(
-        host=socket.gethostname(),
+        host=platform.node(),
         boot_id=_text("/proc/sys/kernel/random/boot_id"),
         pid_namespace=_pid_namespace(),
         pid=pid,

@@ -22,6 +22,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from mpirun_infer.core.printable import encodable
 from mpirun_infer.core.records import Committed, Opened, Record
 from mpirun_infer.errors import InferError, ResumeError
 
@@ -45,7 +46,7 @@ def encode(seq: int, record: Record, *, synced: int | None = None) -> bytes:
         body = _encoder.encode(record)
     except UnicodeEncodeError:
         # Error texts may hold what was no UTF-8 once; JSON has no room for it.
-        body = _encoder.encode(_printable(msgspec.to_builtins(record)))
+        body = _encoder.encode(_encodable(msgspec.to_builtins(record)))
     if synced is None:
         line = b'{"seq":%d,%b' % (seq, body[1:-1])
     else:
@@ -56,13 +57,13 @@ def encode(seq: int, record: Record, *, synced: int | None = None) -> bytes:
     return line
 
 
-def _printable(value: object) -> object:
+def _encodable(value: object) -> object:
     if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
+        return encodable(value)
     if isinstance(value, dict):
-        return {_printable(key): _printable(item) for key, item in value.items()}
+        return {_encodable(key): _encodable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_printable(item) for item in value]
+        return [_encodable(item) for item in value]
     return value
 
 
@@ -72,7 +73,6 @@ class Reading:
     Attributes:
         good_bytes: length of the good part read so far.
         next_seq: number the next record would have.
-        torn: bytes follow the good part; what they were meant to be did not happen.
     """
 
     def __init__(self, path: str, *, stop_seq: int | None = None) -> None:
@@ -80,7 +80,6 @@ class Reading:
         self.path = path
         self.good_bytes = 0
         self.next_seq = 1
-        self.torn = False
         self._stop_seq = stop_seq
 
     def __iter__(self) -> Iterator[tuple[int, Record]]:
@@ -121,7 +120,6 @@ class Reading:
 
     def _end(self, file: BinaryIO, line: bytes) -> None:
         """A bad line: a torn tail, unless a later line knows better."""
-        self.torn = True
         while line:
             good = line[:-_SUM_BYTES]
             if line[-_SUM_BYTES:] == b',"sum":"%08x"}\n' % zlib.crc32(good):

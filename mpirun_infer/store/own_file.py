@@ -12,8 +12,9 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
+from mpirun_infer.core.events import Buffer
 from mpirun_infer.errors import StorageError
-from mpirun_infer.store.disk import Buffer, Disk, length_of
+from mpirun_infer.store.disk import Disk, length_of
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _BUFFERS_MAX = 1000  # IOV_MAX is 1024

@@ -22,7 +22,6 @@ creates its lock file, then calls `retire`, then reads Z's journal.
 import contextlib
 import errno
 import os
-import re
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -35,7 +34,6 @@ from mpirun_infer.store.recover import HeaderPlace
 from mpirun_infer.store.run_folder import RunFolder
 
 _COPY_BYTES = 64 << 20
-_IN_ROWS_DIR = re.compile(r"(?:final\.)?(\d+)")
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV)
 _NO_COPY_RANGE = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EPERM)
 
@@ -129,7 +127,7 @@ def publish(
             _expect_published(folder, size)
         else:
             _assemble(folder, lock, layout(segments, header), size, disk)
-            _rename(folder, lock, folder.name, disk)
+            _rename(folder, lock, folder.final, disk)
         _tidy(folder, lock, disk)
     except OSError as error:
         raise _broken(error, folder.final) from error
@@ -154,7 +152,7 @@ def keep_partial(
     try:
         _assemble(folder, lock, layout(segments, header), size, disk)
         _retire(folder, lock.epoch, disk)
-        _rename(folder, lock, os.path.basename(folder.partial), disk)
+        _rename(folder, lock, folder.partial, disk)
     except OSError as error:
         raise _broken(error, folder.partial) from error
 
@@ -265,12 +263,12 @@ def _copy_range(fd: int, part: Range, out: int, at: int, source: str, disk: Disk
         done += copied
 
 
-def _rename(folder: RunFolder, lock: Lock, name: str, disk: Disk) -> None:
+def _rename(folder: RunFolder, lock: Lock, path: str, disk: Disk) -> None:
     """The last look, and the rename right after it."""
     if lock.superseded():
         raise _superseded(folder, lock)
-    source = os.path.join("..", "rows", f"final.{lock.epoch}")
-    target = os.path.join("..", "..", name)
+    source = folder.from_lock_dir(folder.assembled(lock.epoch))
+    target = folder.from_lock_dir(path)
     try:
         disk.rename(source, target, lock.folder_fd)
     except FileNotFoundError:
@@ -281,18 +279,7 @@ def _rename(folder: RunFolder, lock: Lock, name: str, disk: Disk) -> None:
 
 def _tidy(folder: RunFolder, lock: Lock, disk: Disk) -> None:
     """Take away the segments: all that counts has its final name."""
-    own = re.compile(rf"{re.escape(folder.name)}\.partial(\.(\d+))?")
-    names = [
-        os.path.join(folder.output, name)
-        for name in os.listdir(folder.output)
-        if (match := own.fullmatch(name)) and int(match[2] or 1) <= lock.epoch
-    ]
-    names += [
-        os.path.join(folder.rows_dir, name)
-        for name in os.listdir(folder.rows_dir)
-        if (match := _IN_ROWS_DIR.fullmatch(name)) and int(match[1]) <= lock.epoch
-    ]
-    for path in names:
+    for path in folder.leftovers(lock.epoch):
         if lock.superseded():
             raise _superseded(folder, lock)
         _unlink(disk, path)

@@ -53,7 +53,6 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
         manifest_epoch: whose manifest holds the mini-batches; 0: nobody's.
         mini_batches_known: 1 + the highest mini-batch that a record names.
         header: where the column names stand.
-        records: how many records there were.
     """
 
     segments: tuple[Segment, ...] = ()
@@ -63,7 +62,6 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
     manifest_epoch: int = 0
     mini_batches_known: int = 0
     header: HeaderPlace | None = None
-    records: int = 0
 
     @property
     def run_id(self) -> str:
@@ -87,7 +85,6 @@ class _Summary:
     def __init__(self) -> None:
         self.epoch = 0
         self.rows_end = 0
-        self.records = 0
         self.mini_batches_known = 0
         self.listed: Listed | None = None
         self.listed_epoch = 0
@@ -102,7 +99,6 @@ class _Summary:
         self.tail.clear()
 
     def add(self, record: Record) -> None:
-        self.records += 1
         self.last = record
         kind = type(record)
         if kind is Dispatched and isinstance(record, Dispatched):
@@ -161,7 +157,6 @@ def replay(
         manifest_epoch=summary.listed_epoch or opened.epoch,
         mini_batches_known=summary.mini_batches_known,
         header=summary.header,
-        records=summary.records,
     )
     _check_rows(folder, recovered, summary, takeover=takeover)
     return recovered

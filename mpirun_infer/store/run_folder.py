@@ -9,7 +9,7 @@ Never:   opens what stands in them.
       parallel_run_step.txt.partial    rows of epoch 1 (.partial.2 of epoch 2, ...) until then
       logs/                            for people
       .mpirun_infer/                   0700: the truth
-        version  job.yaml  status.json  events  control/
+        version  job.yaml  status.json  events  stdin.list  control/  work/
         lock/1 2 ...                   who holds or held the run, one file an epoch
         journal/000001.jsonl ...       what has happened, one segment an epoch
         manifest/000001.txt ...        what was listed, by the epochs that listed
@@ -24,9 +24,11 @@ from collections.abc import Iterable, Iterator
 
 from mpirun_infer.errors import HeldError, ResumeError, UsageError
 from mpirun_infer.store import lock
+from mpirun_infer.store.disk import Disk
 
 FOLDER_VERSION = 1
 _MARKER = "mpirun_infer run folder, version "
+_IN_ROWS_DIR = re.compile(r"(?:final\.)?(\d+)")
 _PROCESS_FILE = re.compile(r"process(\d+)\.")
 
 
@@ -43,15 +45,15 @@ class RunFolder:
         self.lock_dir = os.path.join(self.hidden, "lock")
         self.manifest_dir = os.path.join(self.hidden, "manifest")
         self.control_dir = os.path.join(self.hidden, "control")
+        self.drain_file = os.path.join(self.control_dir, "drain")
         self.work_dir = os.path.join(self.hidden, "work")
         self.job_file = os.path.join(self.hidden, "job.yaml")
         self.status_file = os.path.join(self.hidden, "status.json")
         self.events_file = os.path.join(self.hidden, "events")
+        self.stdin_list = os.path.join(self.hidden, "stdin.list")
         self.final = os.path.join(self.output, self.name)
-        self.script_output_dir = os.path.join(self.output, "script_output")
         self.logs = os.path.join(self.output, "logs")
         self.user_logs = os.path.join(self.logs, "user")
-        self.sys_logs = os.path.join(self.logs, "sys")
 
     # ------------------------------------------------------------------ rows and records
 
@@ -80,6 +82,20 @@ class RunFolder:
         """The file that an epoch is about to publish."""
         return os.path.join(self.rows_dir, f"final.{epoch}")
 
+    def leftovers(self, epoch: int) -> list[str]:
+        """Segments, and what was about to be published, of the epochs up to this one."""
+        segment = re.compile(rf"{re.escape(self.name)}\.partial(?:\.(\d+))?")
+        return [
+            os.path.join(folder, name)
+            for folder, pattern in ((self.output, segment), (self.rows_dir, _IN_ROWS_DIR))
+            for name in os.listdir(folder)
+            if (match := pattern.fullmatch(name)) and int(match[1] or 1) <= epoch
+        ]
+
+    def from_lock_dir(self, path: str) -> str:
+        """How a path is reached from the lock folder, wherever the run is moved meanwhile."""
+        return os.path.relpath(path, self.lock_dir)
+
     def journal_segment(self, epoch: int) -> str:
         """The records of an epoch."""
         return os.path.join(self.journal_dir, f"{epoch:06d}.jsonl")
@@ -100,10 +116,18 @@ class RunFolder:
         """What a launcher orders its rank 0 to do."""
         return os.path.join(self.control_dir, f"launch.{launch}.json")
 
+    def node_work_folder(self, node: str) -> str:
+        """Where the private folders of a node's processes are."""
+        return _inside(self.work_dir, node)
+
+    def work_folder(self, node: str, process: int) -> str:
+        """The private folder of a process."""
+        return _inside(self.work_dir, node, f"process{process:03d}")
+
     # ------------------------------------------------------------------ logs
 
     def _log(self, *parts: str) -> str:
-        return os.path.join(self.logs, *(part.replace("/", "_") or "_" for part in parts))
+        return _inside(self.logs, *parts)
 
     @property
     def readme(self) -> str:
@@ -164,10 +188,6 @@ class RunFolder:
         """What a rank has to say."""
         return self._log("sys", node, f"rank{rank:03d}.txt")
 
-    def node_samples(self, node: str) -> str:
-        """Samples of a node's load."""
-        return self._log("sys", "perf", f"{node}.csv")
-
     def relative(self, path: str) -> str:
         """As people should see it: from the output folder."""
         return os.path.relpath(path, self.output)
@@ -196,7 +216,7 @@ class RunFolder:
                 os.makedirs(folder, mode=0o700, exist_ok=True)
             os.makedirs(self.logs, exist_ok=True)
             for folder in (self.hidden, self.output):
-                _sync_folder(folder)
+                Disk().fsync_folder(folder)
         except OSError as error:
             raise UsageError(
                 f"{self.output}: cannot be used as the output folder: {error.strerror}"
@@ -325,12 +345,9 @@ def make_script_folders(paths: Iterable[str]) -> None:
             raise UsageError(f"outputs: {path}: cannot be made: {error.strerror}") from error
 
 
-def _sync_folder(path: str) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+def _inside(folder: str, *parts: str) -> str:
+    """A path in a folder: no part, a node's name for instance, leads out of it."""
+    return os.path.join(folder, *(part.replace("/", "_") or "_" for part in parts))
 
 
 def _named(error: OSError, known: str) -> str:

@@ -8,9 +8,9 @@ Never:   copies rows.
 import zlib
 from collections.abc import Iterator, Sequence
 
+from mpirun_infer.core.events import Buffer
 from mpirun_infer.core.records import Committed, Header, Record
 from mpirun_infer.errors import InferError
-from mpirun_infer.store.disk import Buffer
 
 
 def _pieces(rows: Sequence[Buffer], lengths: Sequence[int]) -> Iterator[Iterator[memoryview]]:

@@ -11,8 +11,3 @@ from datetime import UTC, datetime, timedelta
 def now_text(ago_s: float = 0.0) -> str:
     """`2026-11-22T14:00:00Z`, or what it was `ago_s` seconds ago."""
     return (datetime.now(UTC) - timedelta(seconds=ago_s)).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def now_name() -> str:
-    """`20261122-140000`: fit for a file name."""
-    return datetime.now(UTC).strftime("%Y%m%d-%H%M%S")

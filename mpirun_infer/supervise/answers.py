@@ -9,6 +9,7 @@ Never:   decides.
 from typing import NamedTuple
 
 from mpirun_infer.core.messages import FromWorker, Outcome, Ready, Result, Retired, Returned
+from mpirun_infer.core.printable import encodable
 from mpirun_infer.model import Failure, FailureKind, TryResult
 
 TEXT_CHARS_MAX = 20_000
@@ -73,7 +74,7 @@ def read_text(header: Header, key: str) -> str:
     value = header[key]
     if not isinstance(value, str):
         raise ValueError(f"{key} {value!r}")  # noqa: TRY004 - one error for all damage
-    return value[:TEXT_CHARS_MAX].encode("utf-8", "backslashreplace").decode("utf-8")
+    return encodable(value[:TEXT_CHARS_MAX])
 
 
 def _whole(header: Header, key: str) -> int:

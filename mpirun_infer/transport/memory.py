@@ -13,7 +13,8 @@ die or are cut off at a chosen time, the loss of what a dead rank had not yet se
 import heapq
 from collections.abc import Callable
 
-from mpirun_infer.transport.base import Arrival, Buffer, Received
+from mpirun_infer.core.events import Buffer
+from mpirun_infer.transport.base import Arrival, Received
 
 
 class MemoryNetwork:

@@ -20,7 +20,8 @@ from collections import deque
 
 import mpi4py
 
-from mpirun_infer.transport.base import Arrival, Backoff, Buffer, Received
+from mpirun_infer.core.events import Buffer
+from mpirun_infer.transport.base import Arrival, Backoff, Received
 
 mpi4py.rc.initialize = False
 mpi4py.rc.finalize = False
@@ -199,8 +200,3 @@ class MpiTransport:
             request.Cancel()
             request.Wait()
         MPI.Finalize()
-
-
-def library_version() -> str:
-    """What the MPI library says of itself; may be called before MPI_Init."""
-    return MPI.Get_library_version().split("\n", 1)[0].strip("\x00 ")

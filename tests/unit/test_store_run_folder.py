@@ -95,7 +95,48 @@ def test_names_of_logs(folder):
     assert folder.relative(folder.error_summary) == "logs/user/error.txt"
 
 
+def test_names_of_what_a_run_needs_besides(folder):
+    assert f"{folder.hidden}/control/drain" == folder.drain_file
+    assert f"{folder.hidden}/stdin.list" == folder.stdin_list
+    assert f"{folder.hidden}/work/n1" == folder.node_work_folder("n1")
+    assert f"{folder.hidden}/work/n1/process007" == folder.work_folder("n1", 7)
+
+
+def test_names_from_the_lock_folder(folder):
+    folder.prepare()
+    held = os.open(folder.lock_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for path in (folder.assembled(3), folder.final, folder.partial):
+            Path(path).touch()
+            assert os.stat(folder.from_lock_dir(path), dir_fd=held).st_ino == os.stat(path).st_ino
+    finally:
+        os.close(held)
+
+
+def test_what_is_left_over_when_the_rows_are_published(folder):
+    folder.prepare()
+    left = [
+        folder.segment(1),
+        folder.segment(3),
+        folder.retired_segment(2),
+        folder.assembled(2),
+    ]
+    others = [
+        folder.final,
+        folder.segment(4),
+        folder.retired_segment(4),
+        folder.assembled(4),
+        f"{folder.final}.partial.x",
+        f"{folder.output}/other.partial",
+        f"{folder.rows_dir}/note",
+    ]
+    for path in left + others:
+        Path(path).touch()
+    assert sorted(folder.leftovers(3)) == sorted(left)
+
+
 def test_a_node_name_never_leaves_the_folder(folder):
+    assert f"{folder.hidden}/work/.._x/process000" == folder.work_folder("../x", 0)
     assert f"{folder.output}/logs/sys/.._.._x/rank000.txt" == folder.rank_log("../../x", 0)
 
 
@@ -118,4 +159,3 @@ def test_moving_aside_takes_the_next_free_name(folder):
 def test_the_wall_clock_is_text():
     assert len(wall.now_text()) == 20
     assert wall.now_text()[-1] == "Z"
-    assert len(wall.now_name()) == 15
