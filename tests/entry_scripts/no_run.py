@@ -1,5 +1,0 @@
-"""Has no run()."""
-
-
-def init():
-    pass
