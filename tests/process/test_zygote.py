@@ -400,7 +400,7 @@ def test_a_real_runner_and_the_daemons_of_its_script(rank, tmp_path, how):
         data = connection.recv(1000)
         assert data, rank.output(1, 2)
         reader.feed(data)
-        frames += reader
+        frames += iter(reader.pop, None)
     pids = [int(bytes(body)) for header, body in frames if header["type"] == "result"]
     assert all(map(is_alive, pids))
     if how == "kill":
