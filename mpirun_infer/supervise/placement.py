@@ -13,8 +13,8 @@ from pathlib import Path
 
 from mpirun_infer.model import NodeFacts
 
-_NVIDIA = Path("/proc/driver/nvidia/gpus")
-_CGROUP = Path("/sys/fs/cgroup")
+NVIDIA = Path("/proc/driver/nvidia/gpus")
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def node_facts(environ: Mapping[str, str]) -> NodeFacts:
@@ -29,38 +29,38 @@ def node_facts(environ: Mapping[str, str]) -> NodeFacts:
     )
 
 
-def usable_cores() -> tuple[int, ...]:
+def usable_cores(root: Path = CGROUP) -> tuple[int, ...]:
     """The affinity mask, cut to the whole cores that the cgroup's quota pays for."""
     cores = tuple(sorted(os.sched_getaffinity(0)))
-    quota = cgroup_quota_cores()
+    quota = cgroup_quota_cores(root)
     if quota is not None:
         cores = cores[: max(1, math.ceil(quota))]
     return cores
 
 
-def cgroup_quota_cores() -> float | None:
+def cgroup_quota_cores(root: Path = CGROUP) -> float | None:
     """CPU quota of the cgroup in cores (v2, else v1), or None when there is no limit."""
     try:
-        quota, period = (_CGROUP / "cpu.max").read_text().split()
+        quota, period = (root / "cpu.max").read_text().split()
         return None if quota == "max" else int(quota) / int(period)
     except (OSError, ValueError):
         pass
     try:
-        quota_us = int((_CGROUP / "cpu" / "cpu.cfs_quota_us").read_text())
-        period_us = int((_CGROUP / "cpu" / "cpu.cfs_period_us").read_text())
+        quota_us = int((root / "cpu" / "cpu.cfs_quota_us").read_text())
+        period_us = int((root / "cpu" / "cpu.cfs_period_us").read_text())
     except (OSError, ValueError):
         return None
     return quota_us / period_us if quota_us > 0 else None
 
 
-def visible_gpus(environ: Mapping[str, str]) -> tuple[str, ...]:
+def visible_gpus(environ: Mapping[str, str], driver: Path = NVIDIA) -> tuple[str, ...]:
     """Entries for CUDA_VISIBLE_DEVICES: the launcher's list as it is, else the driver's UUIDs."""
     listed = environ.get("CUDA_VISIBLE_DEVICES")
     if listed is not None:
         return tuple(part.strip() for part in listed.split(",") if part.strip() not in ("", "-1"))
     uuids = []
     try:
-        folders = sorted(_NVIDIA.iterdir())
+        folders = sorted(driver.iterdir())
     except OSError:
         return ()
     for folder in folders:

@@ -37,17 +37,22 @@ class SpawnFailed(msgspec.Struct, frozen=True, tag_field="event", tag="spawn_fai
 
 
 class Exited(msgspec.Struct, frozen=True, tag_field="event", tag="exited"):
-    """The runner is gone and its tree is swept; `status` is a wait status."""
+    """The runner is gone and its tree is swept; `status` is a wait status.
+
+    `killed`: what else of the tree had to be killed; `left`: what is still there, stuck in the
+    kernel.
+    """
 
     token: int
     pid: int
     status: int
     killed: list[int] = []
+    left: list[int] = []
 
 
 ZygoteEvent = Started | SpawnFailed | Exited
 
-_decoder = msgspec.json.Decoder(ZygoteEvent)
+decode_event = msgspec.json.Decoder(ZygoteEvent).decode
 
 
 class ZygoteLostError(InferError):
@@ -123,7 +128,7 @@ class Spawner:
                 raise ZygoteLostError(
                     "the zygote is gone (killed from outside?); this rank can start no more runners"
                 )
-            events.append(_decoder.decode(datagram))
+            events.append(decode_event(datagram))
 
     def close(self) -> None:
         """Let the zygote kill what is left and end; waits for it, but not for ever."""
