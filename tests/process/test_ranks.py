@@ -26,7 +26,7 @@ deed, output, order = sys.argv[1], sys.argv[2], json.load(open(sys.argv[3]))
 folder = RunFolder(output, "rows.txt")
 
 def ended(state, exit_code):
-    held = lock.acquire(folder, run_id="r", launch=order["launch"])
+    held = lock.acquire(folder, launch=order["launch"])
     opened = Opened(version=1, run_id="r", epoch=held.epoch, fingerprint={}, accepted=(),
                     started_at="", host="", pid=0, launch=order["launch"])
     last = Ended(state=state, exit_code=exit_code, reason="because", rows_end=0)
