@@ -100,10 +100,9 @@ class RunnerLimits(msgspec.Struct, frozen=True, kw_only=True):
     run_timeout_s: float
     overhead_timeout_s: float
     init_tries_max: int
-    memory_bytes_max: int | None = None
+    rows_bytes_max: int
     term_grace_s: float = 2.0
     unkillable_after_s: float = 30.0
-    rows_bytes_max: int = 1 << 30
 
 
 class RunnerPlan(msgspec.Struct, frozen=True, kw_only=True):

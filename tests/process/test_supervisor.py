@@ -69,6 +69,7 @@ class Worker:
             "run_timeout_s": WITHIN_S,
             "overhead_timeout_s": WITHIN_S,
             "init_tries_max": 3,
+            "rows_bytes_max": 1 << 30,
             "term_grace_s": 0.3,
         }
         self.plan = RunnerPlan(

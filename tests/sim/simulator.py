@@ -45,7 +45,11 @@ PLAN = RunnerPlan(
     row_options={},
     logging_level="INFO",
     limits=RunnerLimits(
-        init_timeout_s=600, run_timeout_s=60, overhead_timeout_s=600, init_tries_max=3
+        init_timeout_s=600,
+        run_timeout_s=60,
+        overhead_timeout_s=600,
+        init_tries_max=3,
+        rows_bytes_max=1000,
     ),
 )
 

@@ -15,6 +15,7 @@ LIMITS = RunnerLimits(
     run_timeout_s=10.0,
     overhead_timeout_s=20.0,
     init_tries_max=3,
+    rows_bytes_max=1000,
     term_grace_s=2.0,
     unkillable_after_s=30.0,
 )

@@ -51,7 +51,11 @@ PLAN = RunnerPlan(
     row_options={"to_csv": {"sep": ","}, "row_escape": False, "with_source": None},
     logging_level="INFO",
     limits=RunnerLimits(
-        init_timeout_s=0.5, run_timeout_s=60, overhead_timeout_s=600, init_tries_max=3
+        init_timeout_s=0.5,
+        run_timeout_s=60,
+        overhead_timeout_s=600,
+        init_tries_max=3,
+        rows_bytes_max=1000,
     ),
 )
 MINI_BATCH = MiniBatch(id=2**40, input_index=1, first_item=7, paths=(ODD, b"/d/2", b""))
