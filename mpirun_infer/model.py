@@ -8,9 +8,13 @@ Paths are bytes here, as the file system has them; text is made of them only at 
 (`os.fsdecode`, that is UTF-8 with surrogateescape).
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 import msgspec
+
+SHARED_MEMORY_VARIABLE = "MPIRUN_INFER_SHARED_MEMORY"
+"""Tells ranks that are all on one host of a folder that their launcher removes in any case."""
 
 
 class FailureKind(StrEnum):
@@ -286,3 +290,21 @@ class Status(msgspec.Struct, kw_only=True):
     first_failure: FirstFailure | None = None
     output: str = ""
     updated_at: str = ""
+
+
+def nodes_of(environ: Mapping[str, str]) -> int:
+    """How many nodes Slurm has allocated; 1 outside of an allocation: this host."""
+    text = environ.get("SLURM_JOB_NUM_NODES") or environ.get("SLURM_NNODES") or "1"
+    return max(1, int(text)) if text.isdecimal() else 1
+
+
+def launch_name(host: str, pid: int, time_ns: int) -> str:
+    """The name of a launch: unique, and it tells which process to stop."""
+    return f"{host}.{pid}.{time_ns}"
+
+
+def launch_pid(launch: str, host: str) -> int | None:
+    """The process that made this launch's name; None when it was not made on `host`."""
+    parts = launch.rsplit(".", 2)
+    is_name = len(parts) == 3 and parts[0] == host and parts[1].isdecimal()
+    return int(parts[1]) if is_name else None
