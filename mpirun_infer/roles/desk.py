@@ -5,8 +5,6 @@ Touches: the run folder's logs, through the `LogSink` thread only.
 Never:   blocks the rank's main thread on a file.
 """
 
-import os
-
 from mpirun_infer.store.log_sink import LogSink
 from mpirun_infer.store.run_folder import RunFolder
 
@@ -44,14 +42,14 @@ class RankDesk:
 
     def working_folder(self, process: int) -> str:
         """The private folder of a process."""
-        return os.path.join(self._folder.work_dir, self._node, f"process{process:03d}")
+        return self._folder.work_folder(self._node, process)
 
     def folders(self, process: int) -> dict[str, str]:
         """What the runner must know of the run folder."""
         return {
             "output_dir": self._folder.output,
             "log_dir": self._folder.user_logs,
-            "working_dir": os.path.join(self._folder.work_dir, self._node),
+            "working_dir": self._folder.node_work_folder(self._node),
             "metrics": self._folder.user_metrics(self._node, process),
             "entry_log": self._folder.entry_script_log(self._node, process),
         }

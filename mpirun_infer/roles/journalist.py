@@ -14,7 +14,7 @@ import msgspec
 from mpirun_infer.config import JobConfig
 from mpirun_infer.core.events import Tried
 from mpirun_infer.core.overview import overview
-from mpirun_infer.core.printable import printable
+from mpirun_infer.core.printable import encodable, printable
 from mpirun_infer.core.progress import progress_line, summary_lines
 from mpirun_infer.core.scheduler import Scheduler
 from mpirun_infer.errors import ExitCode
@@ -29,9 +29,6 @@ STATUS_S = 0.5
 OVERVIEW_S = 30.0
 LOG_BYTES_MAX = 256 << 20
 CLOSE_TIMEOUT_S = 10.0
-DRAIN_REQUEST = "drain"
-"""A file of this name in control/ asks for a drain."""
-
 TERMINAL = "/dev/stderr"
 
 
@@ -71,7 +68,7 @@ class Journalist:
 
     def say(self, level: str, text: str) -> None:
         """A line for people; any thread may call it."""
-        notice = Notice(at=now_text(), level=level, text=_encodable(text))
+        notice = Notice(at=now_text(), level=level, text=encodable(text))
         self._sink.append(
             self._folder.events_file, msgspec.json.encode(notice) + b"\n", bytes_max=LOG_BYTES_MAX
         )
@@ -122,14 +119,14 @@ class Journalist:
 
     def drain_asked(self) -> bool:
         """Whether somebody asked for a drain."""
-        return DRAIN_REQUEST in self._sink.control_requests()
+        return os.path.basename(self._folder.drain_file) in self._sink.control_requests()
 
     def close(self, scheduler: Scheduler, now: float, verdict: RankVerdict) -> None:
         """The run has ended this way: the last status and the reports."""
         status = self._status(scheduler, now)
         status.state = _final_state(verdict.exit_code)
         status.exit_code = verdict.exit_code
-        status.reason = _encodable(verdict.reason) or None
+        status.reason = encodable(verdict.reason) or None
         status.eta_s = None
         if status.state == "complete":
             status.output = self._folder.final
@@ -141,8 +138,8 @@ class Journalist:
         if lost.dropped or lost.failed:
             self.say(
                 "warning",
-                f"logs are not complete: {lost.dropped:,} entries were dropped because the file "
-                f"system was slow, {lost.failed:,} were not written ({lost.last_error or 'no error'})",
+                f"logs are not complete: {lost.dropped:,} entries dropped (a slow file "
+                f"system), {lost.failed:,} not written ({lost.last_error or 'no error'})",
             )
         summary = summary_lines(status)
         self._overview(progress_line(status))
@@ -163,7 +160,7 @@ class Journalist:
     def _write_status(self, status: Status) -> None:
         if status.first_failure is not None:
             status.first_failure = msgspec.structs.replace(
-                status.first_failure, item=_encodable(status.first_failure.item)
+                status.first_failure, item=encodable(status.first_failure.item)
             )
         self._sink.replace(self._folder.status_file, msgspec.json.encode(status) + b"\n")
 
@@ -177,11 +174,6 @@ class Journalist:
 
     def _print(self, text: str) -> None:
         self._sink.append(TERMINAL, f"{printable(text)}\n".encode())
-
-
-def _encodable(text: str) -> str:
-    """Without lone surrogates, which JSON in UTF-8 does not have."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _final_state(exit_code: int) -> str:

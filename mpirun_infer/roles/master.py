@@ -13,6 +13,7 @@ from typing import Protocol, assert_never
 
 from mpirun_infer.core.ending import Phase
 from mpirun_infer.core.events import (
+    Buffer,
     Command,
     DrainAsked,
     Durable,
@@ -36,7 +37,7 @@ from mpirun_infer.core.records import Record
 from mpirun_infer.core.scheduler import Scheduler
 from mpirun_infer.model import MiniBatch
 from mpirun_infer.roles.voice import Voice
-from mpirun_infer.transport.base import Backoff, Buffer, PeerLost, Transport
+from mpirun_infer.transport.base import Backoff, PeerLost, Transport
 
 TICK_S = 0.25
 IDLE_SLEEP_S = 0.005

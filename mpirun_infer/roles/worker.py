@@ -12,6 +12,7 @@ import os
 import time
 from typing import assert_never
 
+from mpirun_infer.core.events import Buffer
 from mpirun_infer.core.messages import (
     Beat,
     Dispatch,
@@ -35,7 +36,7 @@ from mpirun_infer.supervise.poller import READ, Poller
 from mpirun_infer.supervise.spawner import Exited, Spawner, SpawnFailed, Started, ZygoteLostError
 from mpirun_infer.supervise.supervisor import State, Supervisor
 from mpirun_infer.supervise.sweep import sweep_earlier_epochs
-from mpirun_infer.transport.base import Backoff, Buffer, PeerLost, Transport
+from mpirun_infer.transport.base import Backoff, PeerLost, Transport
 
 MASTER = 0
 STARVING_SLEEP_S = 0.002

@@ -8,6 +8,7 @@ Never:   decides.
 
 from typing import NamedTuple
 
+from mpirun_infer.core.events import Buffer
 from mpirun_infer.core.messages import FromWorker, Outcome, Ready, Result, Retired, Returned
 from mpirun_infer.core.printable import encodable
 from mpirun_infer.model import Failure, FailureKind, TryResult
@@ -15,7 +16,6 @@ from mpirun_infer.model import Failure, FailureKind, TryResult
 TEXT_CHARS_MAX = 20_000
 
 Header = dict[str, object]
-Buffer = bytes | memoryview
 
 
 def read_answered(header: Header) -> tuple[int, int]:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from enum import Enum, auto
 
+from mpirun_infer.core.events import Buffer
 from mpirun_infer.core.messages import FromWorker
 from mpirun_infer.model import Failure, FailureKind, RunnerPlan, Seat
 from mpirun_infer.supervise.answers import (
@@ -110,7 +111,7 @@ class Supervisor:
             return None
         return (self.seat.worker, page.mini_batch, page.phase, max(0.0, now - page.since_s))
 
-    def take(self) -> list[tuple[FromWorker, bytes | memoryview]]:
+    def take(self) -> list[tuple[FromWorker, Buffer]]:
         """Messages for the master, in order, with their bodies."""
         return self._answers.take()
 
@@ -260,9 +261,7 @@ class Supervisor:
         if usage_error or self._fruitless >= self._limits.init_tries_max:
             self.state = State.CLOSED
             log = self._desk.error_log(self.process)
-            self._answers.retired(
-                f"{reason}; log {log}", detail, usage_error=usage_error
-            )
+            self._answers.retired(f"{reason}; log {log}", detail, usage_error=usage_error)
         else:
             self.start(self._now)
 

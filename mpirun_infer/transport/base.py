@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from mpirun_infer.core.events import Buffer as Buffer  # noqa: PLC0414  roles take it from here
+from mpirun_infer.core.events import Buffer
 
 
 class Received(msgspec.Struct, frozen=True):
