@@ -14,10 +14,10 @@ import socket
 import stat
 import tempfile
 
+from mpirun_infer.model import SHARED_MEMORY_VARIABLE
+
 PREFIX = "mpirun-infer"
 SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where Open MPI itself puts it
-SHARED_MEMORY_VARIABLE = "MPIRUN_INFER_SHARED_MEMORY"
-"""Tells the ranks; they use it when they are all on this host (`roles.rank_main`)."""
 
 
 class Scratch:

@@ -21,7 +21,7 @@ from mpirun_infer.core.terms import Terms
 from mpirun_infer.core.threshold import Thresholds
 from mpirun_infer.errors import ResumeError, UsageError
 from mpirun_infer.inputs.lister import Earlier, Lister
-from mpirun_infer.model import LaunchOrder, MiniBatch
+from mpirun_infer.model import LaunchOrder, MiniBatch, nodes_of
 from mpirun_infer.roles.journalist import Journalist
 from mpirun_infer.store import journal, publish
 from mpirun_infer.store import lock as store_lock
@@ -181,7 +181,7 @@ def _earlier_manifest(folder: RunFolder, recovered: Recovered) -> Earlier | None
 def _terms(job: JobConfig, ranks: int, run_id: str, script_hash: str, folder: RunFolder) -> Terms:
     worker_ranks = ranks - 1
     workers = worker_ranks * job.slots_per_rank
-    nodes = job.node_count or _slurm_nodes()
+    nodes = nodes_of(os.environ)
     _expect_wanted(job.workers_for(nodes), workers, job.slots_per_rank)
     plan = build_plan(
         job,
@@ -217,8 +217,3 @@ def _expect_wanted(wanted: int | None, workers: int, slots: int) -> None:
             f"workers: {wanted} are wanted, but mpiexec started ranks for {workers}; "
             f"use mpiexec -n {ranks} (the master and {ranks - 1} worker ranks), or leave it out"
         )
-
-
-def _slurm_nodes() -> int:
-    text = os.environ.get("SLURM_JOB_NUM_NODES") or os.environ.get("SLURM_NNODES") or "1"
-    return max(1, int(text)) if text.isdecimal() else 1

@@ -8,9 +8,7 @@ The zygote comes before MPI: after MPI_Init a rank never forks. What only the ma
 (the job's validator, the store) is imported on rank 0 alone.
 """
 
-import ctypes
 import os
-import signal
 import threading
 from collections.abc import Callable, MutableMapping
 
@@ -18,17 +16,14 @@ import msgspec
 
 from mpirun_infer.core.messages import Farewell, encode
 from mpirun_infer.errors import ExitCode, InferError, NoWorkerError
-from mpirun_infer.model import LaunchOrder, RankVerdict
+from mpirun_infer.model import SHARED_MEMORY_VARIABLE, LaunchOrder, RankVerdict
 from mpirun_infer.roles.voice import LauncherVoice, PersonsVoice, Voice
+from mpirun_infer.supervise.parent_death import die_with_parent
 from mpirun_infer.supervise.placement import node_facts
 from mpirun_infer.supervise.spawner import Spawner
 from mpirun_infer.transport.base import Transport
 
 FINALIZE_TIMEOUT_S = 10.0
-SHARED_MEMORY_VARIABLE = "MPIRUN_INFER_SHARED_MEMORY"
-"""Names a folder that our launcher removes, whatever happens to the ranks."""
-
-_PR_SET_PDEATHSIG = 1
 
 
 def main(launch_file: str) -> int:
@@ -130,11 +125,3 @@ def spare_network_probing(environ: MutableMapping[str, str]) -> None:
         shared_memory = environ.get(SHARED_MEMORY_VARIABLE, "")
         if os.path.isdir(shared_memory):
             environ.setdefault("OMPI_MCA_btl_sm_backing_directory", shared_memory)
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies; exit if that has happened already."""
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os._exit(ExitCode.INCOMPLETE)

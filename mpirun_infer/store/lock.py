@@ -23,6 +23,7 @@ from typing import Protocol
 import msgspec
 
 from mpirun_infer.errors import HeldError, UsageError
+from mpirun_infer.model import launch_pid
 from mpirun_infer.store.host import HostFacts, host_facts, pid_start
 
 OBSERVE_S = 30.0
@@ -320,17 +321,11 @@ def _held_text(place: LockPlace, content: _LockFile | None, *, here: bool) -> st
         cure = f"cancel it: scancel {facts.slurm_job_id}"
     else:
         holder = facts.host
-        cure = f"stop it: kill {_launcher_pid(content)}" + ("" if here else f" on {facts.host}")
+        # Rank 0 alone would be started again: its launcher is meant.
+        pid = launch_pid(content.launch, facts.host) or facts.pid
+        cure = f"stop it: kill {pid}" + ("" if here else f" on {facts.host}")
     by = "by" if facts.slurm_job_id else "on"
     return f"{place.output}: run held {by} {holder} (pid {facts.pid}, {seen}); wait, or {cure}"
-
-
-def _launcher_pid(content: _LockFile) -> int:
-    """Whom to stop: rank 0 alone would be started again. A launch is `<host>.<pid>.<time>`."""
-    parts = content.launch.rsplit(".", 2)
-    if len(parts) == 3 and parts[0] == content.facts.host and parts[1].isdigit():
-        return int(parts[1])
-    return content.facts.pid
 
 
 def expect_free(place: LockPlace, *, launch: str) -> None:
