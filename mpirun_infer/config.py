@@ -8,7 +8,7 @@ Never:   decides what a job does; it says only whether a value can be one.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
 from pydantic import (
@@ -28,7 +28,7 @@ _JOB_NAME = re.compile(r"[a-z][-a-z0-9]{1,30}[a-z0-9]")
 _SIZE_WITH_UNIT = re.compile(r"\d+[kKmMgG][bB]")
 _FORBIDDEN_IN_FILE_NAME = set('~"#%&*:<>?/\\{|}\0\n\r')
 _URL = re.compile(r"@?(azureml:|[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
-_TO_CSV_IS_OURS = ("path_or_buf", "mode", "compression", "storage_options", "encoding", "errors")
+TO_CSV_REFUSED = ("path_or_buf", "mode", "compression", "storage_options", "encoding", "errors")
 
 
 def _wrong(text: str) -> PydanticCustomError:
@@ -161,7 +161,7 @@ class AppendRow(BaseModel):
     @classmethod
     def _keywords(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         for key in value or ():
-            if key in _TO_CSV_IS_OURS:
+            if key in TO_CSV_REFUSED:
                 raise _wrong(f"{key} cannot be chosen; rows are UTF-8 text in one file")
         return value
 
@@ -370,6 +370,19 @@ class JobConfig(BaseModel):
         root, own = "/".join(parts[:-depth]) or "/", "/".join(parts[:-1]) or "/"
         return tuple(dict.fromkeys((self.source_directory or root, own)))
 
+    @property
+    def app_root(self) -> str:
+        """AML_APP_ROOT: where the script's own files begin."""
+        return self.source_directory or self.sys_path[0]
+
+    @property
+    def nodes_wanted(self) -> int | None:
+        """How many nodes the job names, or implies; None: whatever there is."""
+        if self.node_count is not None or self.workers is None:
+            return self.node_count
+        per_node = self.process_count_per_node
+        return None if per_node is None else self.workers // per_node
+
     def workers_for(self, nodes: int) -> int | None:
         """How many workers the job asks for on `nodes` nodes; None: as many as fit."""
         if self.workers is not None or self.process_count_per_node is None:
@@ -382,18 +395,3 @@ def _choice(value: object, choices: tuple[str, ...]) -> str:
         if isinstance(value, str) and value.lower() == choice.lower():
             return choice
     raise _wrong_value(value)
-
-
-def conflicts(job: JobConfig) -> Iterator[tuple[str, str]]:
-    """Keys that contradict each other: (key, message), for a job whose values are each good."""
-    names = [entry.name for entry in job.inputs]
-    for name in sorted({name for name in names if names.count(name) > 1}):
-        yield "inputs", f"{shown(name)} is given twice; give it once"
-    per_node, nodes = job.process_count_per_node, job.node_count
-    if job.workers is not None and per_node is not None and nodes is not None:
-        product = per_node * nodes
-        if job.workers != product:
-            text = f"{job.workers} is not process_count_per_node x node_count = {product}"
-            yield "workers", f"{text}; give workers alone"
-    if job.workers is not None and job.min_workers > job.workers:
-        yield "min_workers", f"{job.min_workers} is more than workers = {job.workers}"

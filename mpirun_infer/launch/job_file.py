@@ -6,15 +6,16 @@ Touches: nothing; `launch.resolve` reads the file.
 Never:   looks at the file system; whether a path exists is `launch.resolve`'s question.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from mpirun_infer.config import JobConfig, conflicts, shown
+from mpirun_infer.config import JobConfig, shown
 from mpirun_infer.errors import ConfigError
+from mpirun_infer.launch.conflicts import conflicts
 from mpirun_infer.launch.foreign import FOREIGN
 from mpirun_infer.launch.yaml_text import Document, Place, read_document, read_value
 from mpirun_infer.parameters import LATER_ENVIRONMENT, PARAMETERS
@@ -78,6 +79,9 @@ class Sources:
                 return ".".join([given, *(part for part in rest if isinstance(part, str))])
             if (line := self.document.lines.get(place[:end])) is not None:
                 return f"{self.file_name}:{line}: {_dotted(place)}"
+        for inside, given in self.overrides.items():
+            if inside[: len(place)] == place:  # only what stands in it was given
+                return given
         return f"{self.file_name}: {_dotted(place)}" if self.file_name else _dotted(place)
 
     def folder(self, place: Place) -> str:
@@ -162,19 +166,6 @@ def draft_job(
     for key, message in conflicts(draft.job):
         draft.add((key,), message)
     return draft
-
-
-def parse_job(text: str, *, file_name: str, overrides: Iterable[Override] = ()) -> JobConfig:
-    """A job whose paths are not looked at yet.
-
-    Raises:
-        ConfigError: with everything that is wrong.
-    """
-    draft = draft_job(
-        text, file_name=file_name, file_folder="", current_folder="", overrides=list(overrides)
-    )
-    draft.check()
-    return draft.job
 
 
 def _put(values: dict[str, object], override: Override, sources: Sources) -> str:

@@ -242,7 +242,7 @@ init_max_try: 2
 first_task_creation_timeout: 60
 progress_update_timeout: 120
 time_limit: null
-workers: 3
+workers: 4
 slots_per_rank: 2
 min_workers: 1
 max_restarts: 2

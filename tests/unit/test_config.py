@@ -3,7 +3,9 @@
 import pytest
 from pydantic import ValidationError
 
-from mpirun_infer.config import JobConfig, conflicts
+from mpirun_infer.child import rows
+from mpirun_infer.config import TO_CSV_REFUSED, JobConfig
+from mpirun_infer.launch.conflicts import conflicts
 from mpirun_infer.parameters import OPTIONS, PARAMETERS, Kind
 
 RESOLVED = {"entry_module", "environment_python", "to_csv", "model_dir", "start_folder"}
@@ -166,6 +168,63 @@ def test_conflicts():
 
 
 @pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"workers": 4, "slots_per_rank": 2}, []),
+        (
+            {"workers": 3, "slots_per_rank": 2},
+            ["workers: 3 is not a multiple of slots_per_rank = 2; a rank looks after 2"],
+        ),
+        (
+            {"process_count_per_node": 3, "slots_per_rank": 2},
+            [
+                (
+                    "process_count_per_node: 3 is not a multiple of slots_per_rank = 2; "
+                    "a rank is on one node"
+                )
+            ],
+        ),
+        ({"workers": 4, "process_count_per_node": 2}, []),
+        ({"workers": 2, "process_count_per_node": 2}, []),
+        (
+            {"workers": 5, "process_count_per_node": 2},
+            ["workers: 5 is not a multiple of process_count_per_node = 2; give one of them"],
+        ),
+        (
+            {"workers": 1, "process_count_per_node": 2},
+            ["workers: 1 is not a multiple of process_count_per_node = 2; give one of them"],
+        ),
+        ({"workers": 3, "node_count": 2}, []),
+        (
+            {"workers": 6, "process_count_per_node": 2, "node_count": 2},
+            ["workers: 6 is not process_count_per_node x node_count = 4; give workers alone"],
+        ),
+    ],
+)
+def test_workers_nodes_and_slots_must_agree(values, expected):
+    assert expected == [f"{key}: {text}" for key, text in conflicts(job(**values))]
+
+
+@pytest.mark.parametrize(
+    ("values", "nodes"),
+    [
+        ({}, None),
+        ({"workers": 4}, None),
+        ({"process_count_per_node": 4}, None),
+        ({"node_count": 3, "workers": 6}, 3),
+        ({"workers": 6, "process_count_per_node": 2}, 3),
+    ],
+)
+def test_nodes_wanted(values, nodes):
+    assert nodes == job(**values).nodes_wanted
+
+
+def test_launcher_and_runner_refuse_the_same_keywords_of_to_csv():
+    """The runner imports nothing of ours, so the list stands twice."""
+    assert set(TO_CSV_REFUSED) == set(rows.TO_CSV_REFUSED)
+
+
+@pytest.mark.parametrize(
     ("values", "workers"),
     [
         ({}, None),
@@ -197,3 +256,4 @@ def test_sys_path(script, module, source, expected):
         update={"entry_module": module}
     )
     assert expected == resolved.sys_path
+    assert (source or expected[0]) == resolved.app_root

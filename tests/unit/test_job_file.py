@@ -4,10 +4,19 @@ import pytest
 
 from mpirun_infer.errors import ConfigError
 from mpirun_infer.launch.foreign import FOREIGN
-from mpirun_infer.launch.job_file import Override, parse_job, set_override
+from mpirun_infer.launch.job_file import Override, draft_job, set_override
 from mpirun_infer.launch.yaml_text import read_document, read_value
 
 NEEDED = "entry_script: s.py\ninputs: in\noutput: out\n"
+
+
+def parse_job(text, *, file_name, overrides=()):
+    """As the launcher does it, without a look at the file system."""
+    draft = draft_job(
+        text, file_name=file_name, file_folder="", current_folder="", overrides=overrides
+    )
+    draft.check()
+    return draft.job
 
 
 def problems(text, *overrides):
@@ -166,6 +175,9 @@ def test_set_reaches_into_maps_and_null_gives_the_default():
         ("foo", "--set foo: key=value is wanted, as in --set run_max_try=2"),
         ("=5", "--set : key=value is wanted, as in --set run_max_try=2"),
         ("run_max_tri=2", "--set run_max_tri: unknown key; did you mean run_max_try?"),
+        ("foo.bar=3", "--set foo.bar: unknown key; see mpirun-infer run --help"),
+        ("retry_settings.x=3", "--set retry_settings.x: unknown key; see mpirun-infer run --help"),
+        ("table.x=1", "--set table.x: a map is not offered by this version yet; leave it out"),
         ("inputs.x=2", "--set inputs.x: inputs is in, not a map; set it whole"),
         ("run_max_try=0", "--set run_max_try: 0 is out of range; an integer >= 1 is wanted"),
     ],
