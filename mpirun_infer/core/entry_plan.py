@@ -13,6 +13,7 @@ from mpirun_infer.model import RunnerLimits, RunnerPlan
 
 LAUNCHER_PREFIXES = (
     "OMPI_",
+    "OPAL_",
     "PMIX_",
     "PRTE_",
     "PMI_",

@@ -9,12 +9,12 @@ Never:   hands out work or ends the run (`core.scheduler`, `core.ending`).
 from zlib import crc32
 
 from mpirun_infer.core.crew import Crew, Handed, Worker
-from mpirun_infer.core.events import Tried
+from mpirun_infer.core.events import KeepFailure, Tried
 from mpirun_infer.core.ledger import Holder, Ledger, State
 from mpirun_infer.core.messages import Outcome
 from mpirun_infer.core.outbox import Outbox
 from mpirun_infer.core.records import Committed, Failed, Header, TryFailed
-from mpirun_infer.core.wording import as_text, failure_line
+from mpirun_infer.core.wording import as_text, failure_line, missing_line
 from mpirun_infer.model import Failure, FailureKind, MiniBatch, TryResult
 
 ERROR_CHARS_MAX = 1000
@@ -139,6 +139,8 @@ class Intake:
             rows,
         )
         self.rows_end += len(rows)
+        if result.rows < mini_batch.items:
+            self._outbox.add(KeepFailure(missing_line(mini_batch, result.rows)))
         self._report(worker, handed, now, final=True, result=result)
         return None
 

@@ -20,6 +20,7 @@ from mpirun_infer.core.events import (
     Durable,
     Event,
     ItemsUnusable,
+    KeepFailure,
     ListingEnded,
     MiniBatchesListed,
     RankLost,
@@ -259,6 +260,7 @@ class Scheduler:
         worker.ready = False
         while worker.handed:
             self._give_back(worker.handed.pop())
+        self.outbox.add(KeepFailure(f"worker {worker.number}: {message.reason}"))
         if message.usage_error:
             self._stop("failed", ExitCode.USAGE, message.reason, now)
             return

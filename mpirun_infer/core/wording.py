@@ -6,6 +6,7 @@ Never:   decides whether anything is said.
 """
 
 from mpirun_infer.core.crew import Crew
+from mpirun_infer.core.progress import counted
 from mpirun_infer.model import Failure, MiniBatch
 
 STALL_WORKERS_MAX = 20
@@ -35,6 +36,13 @@ def failure_line(
         f"{blamed(mini_batch)} failed (try {try_number} of {try_max}): "
         f"{failure.error}{where}{again}{log}"
     )
+
+
+def missing_line(mini_batch: MiniBatch, rows: int) -> str:
+    """`mini-batch 5 (10 items, the first is /d/50.png): 7 rows came back, so 3 items failed`."""
+    missing = counted(mini_batch.items - rows, "item")
+    came = counted(rows, "row")
+    return f"{blamed(mini_batch)}: {came} came back, so {missing} failed (MISSING_ROWS)"
 
 
 def stall_text(crew: Crew, *, listing: bool) -> str:

@@ -15,7 +15,7 @@ from mpirun_infer.config import JobConfig
 from mpirun_infer.core.events import Tried
 from mpirun_infer.core.overview import overview
 from mpirun_infer.core.printable import encodable, printable
-from mpirun_infer.core.progress import progress_line, summary_lines
+from mpirun_infer.core.progress import counted, progress_line, summary_lines
 from mpirun_infer.core.scheduler import Scheduler
 from mpirun_infer.errors import ExitCode
 from mpirun_infer.model import Notice, RankVerdict, Status
@@ -43,9 +43,9 @@ class Journalist:
         epoch: int,
         run_id: str,
         speaks: bool,
-        resumed: int,
+        resumed: int | None,
     ) -> None:
-        """`resumed`: how many mini-batches earlier epochs have settled."""
+        """`resumed`: mini-batches that earlier epochs have settled; None: nothing is kept of them."""
         self._folder = folder
         self._job = job
         self._epoch = epoch
@@ -60,10 +60,13 @@ class Journalist:
             header = reports.csv_line(reports.MINI_BATCH_COLUMNS)
             self._sink.append(folder.processed_mini_batches, header)
         self._sink.replace(folder.readme, reports.README)
-        if epoch > 1:
+        if epoch > 1 and resumed is None:
+            self.say("info", f"run {run_id} begins anew: nothing was settled in this folder")
+        elif epoch > 1:
             self.say(
                 "info",
-                f"run {run_id} goes on (launch {epoch}): {resumed:,} mini-batches are done already",
+                f"run {run_id} goes on (launch {epoch}): {counted(resumed or 0, 'mini-batch')} "
+                "settled already",
             )
 
     def say(self, level: str, text: str) -> None:

@@ -85,6 +85,8 @@ def open_run(job: JobConfig, order: LaunchOrder, ranks: int) -> Run:
     make_script_folders(job.outputs.values())
     lock = store_lock.acquire(folder, launch=order.launch)
     try:
+        if order.speaks:  # else our launcher, which made it, removes it
+            folder.forget_drain()
         return _open_locked(job, order, ranks, folder, lock)
     except BaseException:
         lock.release()
@@ -114,7 +116,12 @@ def _open_locked(
     run_id = recovered.run_id or uuid.uuid4().hex[:12]
     earlier = _earlier_manifest(folder, recovered)
     journalist = Journalist(
-        folder, job, epoch=lock.epoch, run_id=run_id, speaks=order.speaks, resumed=ledger.finals
+        folder,
+        job,
+        epoch=lock.epoch,
+        run_id=run_id,
+        speaks=order.speaks,
+        resumed=ledger.finals if recovered.opened else None,
     )
     lister = Lister(
         [(entry.name, entry.path) for entry in job.inputs],

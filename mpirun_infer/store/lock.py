@@ -315,17 +315,17 @@ def _held_text(place: LockPlace, content: _LockFile | None, *, here: bool) -> st
     if content is None:
         return f"{place.output}: run held by another process; wait for it"
     facts = content.facts
+    # Rank 0 alone would be started again: whoever launched it is meant.
+    pid = launch_pid(content.launch, facts.host) or facts.pid
     seen = "alive now" if here else "alive less than 2 s ago"
     if facts.slurm_job_id:
         holder = f"job {facts.slurm_job_id} on {facts.host}"
         cure = f"cancel it: scancel {facts.slurm_job_id}"
     else:
         holder = facts.host
-        # Rank 0 alone would be started again: its launcher is meant.
-        pid = launch_pid(content.launch, facts.host) or facts.pid
         cure = f"stop it: kill {pid}" + ("" if here else f" on {facts.host}")
     by = "by" if facts.slurm_job_id else "on"
-    return f"{place.output}: run held {by} {holder} (pid {facts.pid}, {seen}); wait, or {cure}"
+    return f"{place.output}: run held {by} {holder} (pid {pid}, {seen}); wait, or {cure}"
 
 
 def expect_free(place: LockPlace, *, launch: str) -> None:

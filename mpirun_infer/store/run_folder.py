@@ -16,6 +16,7 @@ Never:   opens what stands in them.
         rows/1 2 ... final.2           segments of earlier epochs; the file being put together
 """
 
+import contextlib
 import errno
 import os
 import re
@@ -276,6 +277,11 @@ class RunFolder:
                 f"{self.version_file}: says {text.strip()!r}, this version knows version "
                 f"{FOLDER_VERSION}; use the version that made the folder, or --fresh"
             )
+
+    def forget_drain(self) -> None:
+        """Remove a request to drain that was meant for an earlier launch."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.drain_file)
 
     def keep_job(self, text: str) -> None:
         """The job as resolved, for people; it may hold secrets (environment_variables)."""

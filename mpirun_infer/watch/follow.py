@@ -25,6 +25,9 @@ from mpirun_infer.model import Notice, Status
 from mpirun_infer.watch.read import LIVE_STATES
 
 PLAIN_PERIOD_S = 30.0
+STARTING_QUIET_S = 2.0
+"""A start that is over in a moment is not worth a line."""
+
 READ_BYTES_MAX = 1 << 20
 
 _STYLES = {"warning": "yellow", "error": "red"}
@@ -75,10 +78,17 @@ class Follower:
         if fresh is None:
             return
         self._status = fresh
+        if fresh.state == "starting" and fresh.elapsed_s < STARTING_QUIET_S:
+            return
         if self._console.is_terminal and not self._console.is_dumb_terminal:
             self._show_live(progress_line(fresh))
         else:
             self._show_plain(progress_line(fresh))
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a status was written since this was made."""
+        return self._status is not None
 
     def finish(self, exit_code: int, reason: str) -> Status | None:
         """The last notices and the summary; returns the status the summary was made of.
@@ -120,6 +130,7 @@ class Follower:
         self._live.update(text, refresh=True)
 
     def _show_plain(self, line: str) -> None:
+        """A line now and then; what happens meanwhile is told by notices."""
         if self._now() < self._plain_after_s or line == self._plain_shown:
             return
         self._plain_after_s = self._now() + PLAIN_PERIOD_S

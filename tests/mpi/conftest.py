@@ -220,7 +220,9 @@ class Job:
         found = {}
         for pid, environment, line in self.of_this_job():
             for variable in environment.split(b"\0"):
-                if variable.startswith(RANK_VARIABLES) and b"mpirun" not in line.split(b"\0")[0]:
+                if variable.startswith(RANK_VARIABLES) and b"mpirun" not in os.path.basename(
+                    line.split(b"\0")[0]
+                ):
                     found[int(variable.partition(b"=")[2])] = pid
         return found
 

@@ -80,7 +80,7 @@ def test_the_launcher_is_killed_and_the_same_command_goes_on(job, judge, half_wa
     status = judge(again, rows)
     assert status["epoch"] == 2
     assert once(rows, job)
-    assert "mini-batches are done already" in again.err
+    assert "settled already" in again.err
 
 
 def test_everything_is_killed_and_the_same_command_goes_on(job, judge, half_way):
