@@ -45,7 +45,7 @@ class Journalist:
         speaks: bool,
         resumed: int | None,
     ) -> None:
-        """`resumed`: mini-batches that earlier epochs have settled; None: nothing is kept of them."""
+        """`resumed`: mini-batches settled by earlier epochs; None: nothing is kept of those."""
         self._folder = folder
         self._job = job
         self._epoch = epoch

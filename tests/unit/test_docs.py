@@ -12,15 +12,10 @@ from mpirun_infer.errors import ExitCode
 from mpirun_infer.parameters import PARAMETERS
 
 ROOT = Path(__file__).parents[2]
-NO_PAPERS = ("build", "dist", "work", "tests", "node_modules")
-"""Folders with what others wrote, or with what is made here; so are those that begin with a dot."""
-
 PAPERS = sorted(
     path
-    for path in ROOT.rglob("*.md")
-    if not any(
-        part.startswith(".") or part in NO_PAPERS for part in path.relative_to(ROOT).parts[:-1]
-    )
+    for pattern in ("*.md", "docs/**/*.md", "examples/**/*.md", "slurm/**/*.md")
+    for path in ROOT.glob(pattern)
 )
 NAMES = [str(path.relative_to(ROOT)) for path in PAPERS]
 
