@@ -99,8 +99,11 @@ class EntryScript:
 
 
 def prepare(sys_path, argv):
-    """Set sys.path and sys.argv, before the import: some scripts parse arguments there."""
-    sys.path[:0] = [path for path in sys_path if path not in sys.path]
+    """Set sys.path and sys.argv, before the import: some scripts parse arguments there.
+
+    The script's folders come first, also one that is on sys.path already (PYTHONPATH).
+    """
+    sys.path[:] = [*sys_path, *(path for path in sys.path if path not in sys_path)]
     sys.argv[:] = argv
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from mpirun_infer.model import RunnerPlan, Seat
+from mpirun_infer.model import SHARED_MEMORY_VARIABLE, RunnerPlan, Seat
 
 _RUNNER = Path(__file__).parent.parent / "child" / "runner.py"
 
@@ -40,7 +40,7 @@ def runner_environment(
     environment = {
         name: value
         for name, value in inherited.items()
-        if not name.startswith(plan.environment_stripped)
+        if not name.startswith(plan.environment_stripped) and name != SHARED_MEMORY_VARIABLE
     }
     environment.update(dict.fromkeys(THREAD_VARIABLES, str(seat.threads)))
     environment["TF_NUM_INTEROP_THREADS"] = "1"

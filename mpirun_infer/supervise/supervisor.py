@@ -26,9 +26,10 @@ from mpirun_infer.supervise.answers import (
 from mpirun_infer.supervise.autopsy import Cause, Finding, Try, broken_connection, examine
 from mpirun_infer.supervise.deadlines import KillLadder, overdue
 from mpirun_infer.supervise.desk import Desk, Output
+from mpirun_infer.supervise.greeting import Greeting
 from mpirun_infer.supervise.poller import Poller
 from mpirun_infer.supervise.runner_process import Frame, RunnerProcess
-from mpirun_infer.supervise.runner_setup import runner_argv, runner_environment, setup_frame
+from mpirun_infer.supervise.runner_setup import runner_argv, runner_environment
 from mpirun_infer.supervise.spawner import Exited, Spawner, SpawnFailed
 from mpirun_infer.supervise.work_queue import WorkQueue
 
@@ -90,6 +91,7 @@ class Supervisor:
         self._cause: Cause | None = None
         self._init_error: InitError | None = None
         self._was_ready = False
+        self._greeting = Greeting(plan)
         self._fruitless = 0
 
     # ------------------------------------------------------------------ what the role asks
@@ -143,7 +145,6 @@ class Supervisor:
             cwd=self._desk.working_folder(self.process),
             cores=self.seat.cores,
         )
-        self._runner.send(setup_frame(self._plan, self.process, self._desk.folders(self.process)))
 
     def submit(self, tries: Sequence[Try]) -> None:
         """Run these, in order, after what is here already."""
@@ -247,12 +248,8 @@ class Supervisor:
             self.start(self._now)
 
     def _died_at_start(self, finding: Finding) -> None:
-        told = self._init_error
-        if told is not None:
-            self._try_again(told.reason, told.detail, usage_error=told.usage_error)
-        else:
-            where = f", {finding.where}" if finding.where else ""
-            self._try_again(f"{finding.error}{where}", finding.detail, usage_error=False)
+        told = self._init_error or self._greeting.judge(finding)
+        self._try_again(told.reason, told.detail, usage_error=told.usage_error)
 
     def _try_again(self, reason: str, detail: str, *, usage_error: bool) -> None:
         """A fresh runner, unless too many in a row came to nothing."""
@@ -352,9 +349,16 @@ class Supervisor:
                 if header["error"]:
                     self._output.keep_error(f"shutdown() failed: {read_text(header, 'error')}")
             case "hello":
-                pass
+                self._greet(read_text(header, "python"))
             case other:
                 raise ValueError(f"type {other!r}")
+
+    def _greet(self, version: str) -> None:
+        """The first frame; the job answers it, if that is a Python for it."""
+        if self.state is State.STARTING and self._runner is not None:
+            folders = self._desk.folders(self.process)
+            answer, self._init_error = self._greeting.answer(version, self.process, folders)
+            self._runner.send(answer)
 
     def _ready(self, init_s: float) -> None:
         if self.state is not State.STARTING:

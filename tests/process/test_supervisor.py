@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from mpirun_infer import child as child_package
 from mpirun_infer.core.entry_plan import LAUNCHER_PREFIXES
 from mpirun_infer.core.messages import Ready, Result, Retired, Returned
 from mpirun_infer.model import FailureKind, MiniBatch, RunnerLimits, RunnerPlan, Seat
@@ -422,6 +423,61 @@ def test_a_script_that_can_never_work_is_a_usage_error_at_once(make, tmp_path, t
     assert retired.usage_error
     assert words in retired.reason
     assert worker.supervisor.processes_started == 1
+
+
+@pytest.mark.parametrize("program", ["/bin/true", "/bin/false", "/bin/cat"])
+def test_an_interpreter_that_is_no_python(make, program):
+    worker = make(python=program)
+    worker.supervisor.start(time.monotonic())
+    worker.until(lambda: worker.said(Retired), "retirement")
+    (message,) = worker.said(Retired)
+    assert message.usage_error
+    assert message.reason.startswith(f"{program} did not start as a Python >= 3.8 (")
+    assert "give environment: {python: PATH}" in message.reason
+    assert worker.supervisor.processes_started == 1
+
+
+OLD_PYTHON = """#!{python}
+import os, socket, sys
+sys.path.insert(0, {child!r})
+import wire
+fd = int(sys.argv[2])
+wire.send(fd, {{"type": "hello", "python": {version!r}}})
+answer = os.read(fd, 1 << 16)
+open({told!r}, "ab").write(answer)
+"""
+
+
+@pytest.mark.parametrize("version", ["3.7.17", "2.7.18"])
+def test_a_python_that_is_too_old_is_not_given_the_job(make, tmp_path, version):
+    old, told = tmp_path / "python", tmp_path / "told"
+    child = str(Path(child_package.__file__).parent)
+    text = OLD_PYTHON.format(python=sys.executable, child=child, version=version, told=str(told))
+    old.write_text(text)
+    old.chmod(0o755)
+    worker = make(python=str(old))
+    worker.supervisor.start(time.monotonic())
+    worker.until(lambda: worker.said(Retired), "retirement")
+    (message,) = worker.said(Retired)
+    assert message.usage_error
+    assert f"{old} did not start as a Python >= 3.8 (it is Python {version})" in message.reason
+    assert b"shutdown" in told.read_bytes()
+    assert b"init" not in told.read_bytes()
+
+
+def test_a_later_death_before_hello_is_not_the_interpreters_fault(make, tmp_path):
+    """A worker whose processes have said hello once has a Python: it is tried again as ever."""
+    python = tmp_path / "python"
+    python.symlink_to(sys.executable)
+    worker = make(python=str(python)).start()
+    python.unlink()
+    python.symlink_to("/bin/true")
+    worker.submit("segfault")
+    worker.until(lambda: worker.said(Retired), "retirement")
+    (message,) = worker.said(Retired)
+    assert not message.usage_error
+    assert "did not start as a Python" not in message.reason
+    assert worker.supervisor.processes_started == 4
 
 
 def test_an_interpreter_that_is_not_there(make):

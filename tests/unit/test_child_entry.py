@@ -30,6 +30,14 @@ def loaded(folder, name, text, module=None):
     return found
 
 
+def test_the_folders_of_the_script_come_first_wherever_they_were(monkeypatch):
+    monkeypatch.setattr(sys, "path", ["/lib", "/mine", "/site", "/root"])
+    entry.prepare(["/root", "/mine"], ["s.py"])
+    assert sys.path == ["/root", "/mine", "/lib", "/site"]
+    entry.prepare(["/root", "/mine"], ["s.py"])
+    assert sys.path == ["/root", "/mine", "/lib", "/site"]
+
+
 SELF = """
 import sys
 me = sys.modules[__name__]

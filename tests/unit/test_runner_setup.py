@@ -5,7 +5,8 @@ import json
 import pytest
 
 from mpirun_infer.core.entry_plan import LAUNCHER_PREFIXES
-from mpirun_infer.model import RunnerLimits, RunnerPlan, Seat
+from mpirun_infer.launch.scratch import Scratch
+from mpirun_infer.model import SHARED_MEMORY_VARIABLE, RunnerLimits, RunnerPlan, Seat
 from mpirun_infer.supervise.runner_setup import (
     THREAD_VARIABLES,
     runner_argv,
@@ -58,6 +59,14 @@ def test_launcher_variables_are_taken_away(prefix):
     assert f"{prefix}X" not in environment
     assert environment["PATH"] == "/bin"
     assert environment[f"MY_{prefix}X"] == "2"
+
+
+def test_what_the_launcher_tells_the_ranks_is_not_for_the_script():
+    """All of `launch.scratch`'s variables."""
+    with Scratch() as told:
+        environment = runner_environment(plan(), seat(), told | {"PATH": "/bin"})
+    assert set(told) & set(environment) == set()
+    assert SHARED_MEMORY_VARIABLE in told
 
 
 def test_threads_gpus_and_marks():
