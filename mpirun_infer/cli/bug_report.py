@@ -14,15 +14,14 @@ from collections.abc import Sequence
 from importlib import metadata
 
 _PACKAGES = ("mpirun-infer", "mpi4py", "msgspec", "pydantic", "ruamel.yaml", "rich", "click")
-_EVENTS = ".mpirun_infer/events"
 _EVENT_BYTES = 20_000
 
 _context: dict[str, str] = {}
 
 
-def set_run_folder(output: str) -> None:
-    """Name the run folder whose last events belong into a report."""
-    _context["output"] = output
+def set_events_file(path: str) -> None:
+    """Name the file of the run's events; the last of them belong into a report."""
+    _context["events"] = path
 
 
 def write_bug_report(error: BaseException, arguments: Sequence[str]) -> str:
@@ -63,10 +62,9 @@ def _version(name: str) -> str:
 
 
 def _last_events() -> list[str]:
-    output = _context.get("output")
-    if output is None:
+    path = _context.get("events")
+    if path is None:
         return []
-    path = os.path.join(output, _EVENTS)
     try:
         with open(path, "rb") as events:
             events.seek(max(0, os.path.getsize(path) - _EVENT_BYTES))

@@ -7,65 +7,69 @@ Never:   parses a job on a rank other than 0.
 
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
-from mpirun_infer.cli.bug_report import set_run_folder
+from mpirun_infer.cli.bug_report import set_events_file
 from mpirun_infer.config import JobConfig, is_identifier
 from mpirun_infer.errors import UsageError
-from mpirun_infer.launch.environment import find_place
+from mpirun_infer.launch.environment import is_a_rank
 from mpirun_infer.launch.job_file import Override, set_override
-from mpirun_infer.launch.resolve import STDIN_LIST, argument_warnings, load_job
+from mpirun_infer.launch.resolve import argument_warnings, load_job
 from mpirun_infer.launch.run_options import RunOptions
+from mpirun_infer.launch.stdin_list import kept_list, reads_stdin
 from mpirun_infer.parameters import OPTIONS
+from mpirun_infer.store.run_folder import RunFolder
 
 
 def run_job(given: Mapping[str, Any], *, script_arguments: Sequence[str] | None) -> int:
     """Run a job; returns the exit code."""
-    options = RunOptions(
-        fresh=given["fresh"],
-        dry_run=given["dry_run"],
-        accept_changes=given["accept_changes"],
-    )
+    options = RunOptions(fresh=given["fresh"], accept_changes=given["accept_changes"])
 
-    def load() -> JobConfig:
+    def load(stdin_list: str | None = None) -> JobConfig:
         job = load_job(
             given["job_file"],
             list(overrides(given, script_arguments)),
             current_folder=_current_folder(),
             environ=os.environ,
             now_text=time.strftime("%Y%m%d-%H%M%S", time.gmtime()),
+            stdin_list=stdin_list,
         )
-        set_run_folder(job.output)
+        set_events_file(RunFolder(job.output, job.append_row_file_name).events_file)
         for line in argument_warnings(job):
             click.echo(f"warning: {line}", err=True)
         return job
 
-    if find_place(os.environ) is None:
-        job = load()
-        from mpirun_infer.launch import supervise_run
+    if is_a_rank(os.environ):
+        if given["dry_run"]:
+            raise UsageError("--dry-run runs in the foreground; call it without mpiexec")
+        return _be_a_rank(load, options)
+    if given["dry_run"]:
+        from mpirun_infer.launch.dry_run import dry_run
 
-        return int(supervise_run.run(job, options))
-    if options.dry_run:
-        raise UsageError("--dry-run runs in the foreground, without ranks; call it without mpiexec")
-    return _be_a_rank(load, options)
+        return dry_run(load, sys.stdin.buffer if sys.stdin else None)
+    job = load()
+    from mpirun_infer.launch import supervise_run
+
+    return int(supervise_run.run(job, options))
 
 
 def _be_a_rank(load: Callable[[], JobConfig], options: RunOptions) -> int:
     """Under a user's mpiexec; only rank 0 makes the order, and so only it reads the job."""
-    from mpirun_infer.model import LaunchOrder
+    from mpirun_infer.model import LaunchOrder, launch_name
     from mpirun_infer.roles import rank_main
 
     def make_order() -> LaunchOrder:
         job = load()
-        if any(entry.path == STDIN_LIST for entry in job.inputs):
+        if reads_stdin(job, kept_list(job.output, job.append_row_file_name)):
             raise UsageError("input @-: ranks of mpiexec have no standard input; give @list")
         return LaunchOrder(
             job=job.as_json(),
-            launch=f"{socket.gethostname()}.{os.getpid()}.{time.time_ns()}",
+            launch=launch_name(socket.gethostname(), os.getpid(), time.time_ns()),
             fresh=options.fresh,
             accept_changes=options.accept_changes,
             speaks=True,

@@ -6,7 +6,6 @@ Never:   imports or starts MPI.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from mpirun_infer.errors import NoWorkerError, UsageError
 
@@ -17,16 +16,8 @@ _PAIRS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where this process stands in a world that somebody else launched."""
-
-    rank: int
-    world_size: int
-
-
-def find_place(environ: Mapping[str, str]) -> Place | None:
-    """Our place under a user's mpiexec or srun; None: nobody launched us, we launch.
+def is_a_rank(environ: Mapping[str, str]) -> bool:
+    """Whether a user's mpiexec or srun launched us; if nobody did, we launch.
 
     Raises:
         UsageError: a Slurm step of several tasks that do not know of each other.
@@ -39,7 +30,7 @@ def find_place(environ: Mapping[str, str]) -> Place | None:
         if rank is None or size is None:
             continue
         if size > 1:
-            return Place(rank, size)
+            return True
         if step_tasks is None:
             raise NoWorkerError(
                 "no worker rank: mpiexec started 1 process and rank 0 is the master; "
@@ -48,13 +39,13 @@ def find_place(environ: Mapping[str, str]) -> Place | None:
     rank = _number(environ.get("PMIX_RANK"))
     if step_tasks is not None and step_tasks > 1:
         if rank is not None and "PMI_SIZE" not in environ:
-            return Place(rank, step_tasks)
+            return True
         raise UsageError(
             f"srun started {step_tasks} tasks that do not know of each other (worlds of one); "
             "call mpirun-infer run once in the sbatch script, without srun, "
             "or use srun --mpi=pmix (srun --mpi=list shows what there is)"
         )
-    return None
+    return False
 
 
 def speaks(environ: Mapping[str, str]) -> bool:

@@ -7,9 +7,7 @@ Never:   believes mpiexec's exit code.
 """
 
 import contextlib
-import ctypes
 import os
-import re
 import selectors
 import signal
 import socket
@@ -17,6 +15,7 @@ import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -26,9 +25,10 @@ from mpirun_infer.core.records import Ended
 from mpirun_infer.errors import ExitCode
 from mpirun_infer.launch.scratch import Scratch, is_alive
 from mpirun_infer.launch.signals import StopRequests
-from mpirun_infer.model import LaunchOrder, RankVerdict
+from mpirun_infer.model import LaunchOrder, RankVerdict, launch_pid
 from mpirun_infer.store import journal, lock
 from mpirun_infer.store.run_folder import RunFolder
+from mpirun_infer.supervise.parent_death import die_with_parent
 
 LOOK_S = 0.1
 SILENCE_S = 60.0
@@ -40,13 +40,10 @@ LEAVE_TIMEOUT_S = 20.0
 
 TERM_GRACE_S = 3.0
 OUTPUT_TAIL_BYTES = 16 << 10
-_LAUNCH_FILE = re.compile(r"launch\.(.+)\.(\d+)\.\d+\.json")
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class LaunchOutcome:
     """What came of one launch; `lost`: the run neither ended nor gave up by itself."""
 
     exit_code: int
@@ -95,7 +92,7 @@ class Ranks:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one C call, nothing else
+            preexec_fn=partial(die_with_parent, os.getpid()),  # noqa: PLW1509 - next to nothing
         )
         for name, pipe in (("stdout", self._process.stdout), ("stderr", self._process.stderr)):
             if pipe is not None:
@@ -116,7 +113,7 @@ class Ranks:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._file)
 
-    def watch(self, turn: Callable[[], None]) -> Outcome:
+    def watch(self, turn: Callable[[], None]) -> LaunchOutcome:
         """Until mpiexec has ended; `turn` is called ten times a second."""
         process = self._process
         assert process is not None  # noqa: S101 - entered
@@ -136,11 +133,12 @@ class Ranks:
     def _sweep_launch_files(self) -> None:
         """Remove the orders of launchers that died on this host."""
         with contextlib.suppress(OSError):
-            for name in os.listdir(self._folder.control_dir):
-                path = os.path.join(self._folder.control_dir, name)
-                match = _LAUNCH_FILE.fullmatch(name)
-                if match and match[1] == socket.gethostname() and not is_alive(int(match[2])):
-                    os.unlink(path)
+            names = os.listdir(self._folder.control_dir)
+            for name in (name for name in names if name.startswith("launch.")):
+                launch = name.removeprefix("launch.").removesuffix(".json")
+                pid = launch_pid(launch, socket.gethostname())
+                if pid is not None and not is_alive(pid):
+                    os.unlink(os.path.join(self._folder.control_dir, name))
 
     # ------------------------------------------------------------------ watching
 
@@ -181,25 +179,25 @@ class Ranks:
 
     # ------------------------------------------------------------------ judging
 
-    def _judge(self, how: str) -> Outcome:
+    def _judge(self, how: str) -> LaunchOutcome:
         if self._verdict is not None:
             reason = self._verdict.reason
             if self._verdict.exit_code == ExitCode.BUG:
                 reason += "\n" + self.error_tail()
-            return Outcome(self._verdict.exit_code, reason)
+            return LaunchOutcome(self._verdict.exit_code, reason)
         ended = self._journal_end()
         # A complete run whose rows may not have their final name yet needs another master.
         if ended is not None and ended.exit_code != ExitCode.OK:
-            return Outcome(ended.exit_code, ended.reason)
+            return LaunchOutcome(ended.exit_code, ended.reason)
         if self._stops.kill:
-            return Outcome(ExitCode.INCOMPLETE, how)
+            return LaunchOutcome(ExitCode.INCOMPLETE, how)
         if self._newest_epoch() == self._epoch_before:
-            return Outcome(
+            return LaunchOutcome(
                 ExitCode.USAGE,
                 f"the ranks could not be started: {how}; mpirun-infer doctor --run looks closer\n"
                 + self.error_tail(),
             )
-        return Outcome(ExitCode.INCOMPLETE, f"the ranks were lost: {how}", lost=True)
+        return LaunchOutcome(ExitCode.INCOMPLETE, f"the ranks were lost: {how}", lost=True)
 
     def _journal_end(self) -> Ended | None:
         """The decision of this launch's own epoch, if there is one."""
@@ -226,7 +224,7 @@ class Ranks:
     # ------------------------------------------------------------------ ending
 
     def _kill(self) -> None:
-        """End mpiexec's process group; the ranks die with mpiexec (`rank_main.die_with_parent`)."""
+        """End mpiexec's process group; the ranks die with mpiexec."""
         process = self._process
         if process is None or process.returncode is not None:
             return
@@ -239,10 +237,6 @@ class Ranks:
             except ProcessLookupError:
                 process.wait()
             return
-
-
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def _status_text(returncode: int) -> str:

@@ -2,7 +2,7 @@
 
 Owns every look at the file system that can be made before ranks exist, and its messages.
 Touches: the job file; `stat` on the paths of the job. Symlinks are never resolved.
-Never:   lists an input or creates anything, except the spooled `@-` in the run folder.
+Never:   lists an input, reads standard input, or creates anything.
 """
 
 import glob
@@ -11,18 +11,15 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
-from typing import BinaryIO
 
 from mpirun_infer.config import JobConfig, NamedInput, shown
 from mpirun_infer.errors import UsageError
 from mpirun_infer.launch.job_file import Draft, Override, draft_job
-from mpirun_infer.launch.model_folder import find_model_folder
 from mpirun_infer.launch.placeholders import expand, expand_argument
+from mpirun_infer.launch.stdin_list import STDIN, kept_list
 from mpirun_infer.launch.yaml_text import TEXT_BYTES_MAX, Place
 from mpirun_infer.parameters import PARAMETERS
-
-STDIN_LIST = "@-"
-_SPOOLED = "stdin.list"
+from mpirun_infer.supervise.model_path import find_model
 
 
 def load_job(
@@ -32,8 +29,11 @@ def load_job(
     current_folder: str,
     environ: Mapping[str, str],
     now_text: str,
+    stdin_list: str | None = None,
 ) -> JobConfig:
     """Read, check and resolve a job.
+
+    `stdin_list` is where standard input will be kept for `@-`; None: in the run folder.
 
     Raises:
         ConfigError: with everything that is wrong, a line each.
@@ -47,18 +47,7 @@ def load_job(
         current_folder=current_folder,
         overrides=overrides,
     )
-    return resolve(draft, current_folder=current_folder, environ=environ, now_text=now_text)
-
-
-def resolve(
-    draft: Draft, *, current_folder: str, environ: Mapping[str, str], now_text: str
-) -> JobConfig:
-    """The job with absolute paths and expanded placeholders, everything looked at.
-
-    Raises:
-        ConfigError: with everything that is wrong, a line each.
-    """
-    resolved = _Resolver(draft, current_folder, environ, now_text).resolve()
+    resolved = _Resolver(draft, current_folder, environ, now_text, stdin_list).resolve()
     draft.check()
     return resolved
 
@@ -72,37 +61,14 @@ def absolute(path: str, folder: str) -> str:
 
 def argument_warnings(job: JobConfig) -> tuple[str, ...]:
     """One line for arguments of the script that look like keys of the job."""
-    names = [text.removeprefix("--").partition("=")[0] for text in job.arguments]
+    options = [text for text in job.arguments if text.startswith("--")]
+    names = [text.removeprefix("--").partition("=")[0] for text in options]
     ours = [name for name in names if "_" in name and name in PARAMETERS]
     if not ours:
         return ()
     listed = ", ".join(f"--{name}" for name in dict.fromkeys(ours))
     keys = ", ".join(dict.fromkeys(ours))
     return (f"arguments: {listed} reach only the script; for the run itself set {keys} in the job",)
-
-
-def spool_stdin(job: JobConfig, folder: str, stream: BinaryIO) -> JobConfig:
-    """Keep the list of an `@-` input in `folder`, once: a resumed run reads the kept one.
-
-    Raises:
-        UsageError: nothing was kept yet and standard input is a terminal.
-    """
-    if all(entry.path != STDIN_LIST for entry in job.inputs):
-        return job
-    kept = os.path.join(folder, _SPOOLED)
-    if not os.path.exists(kept):
-        if stream.isatty():
-            raise UsageError("input @-: standard input is a terminal; pipe a list of paths into it")
-        with open(kept + ".new", "wb") as out:
-            shutil.copyfileobj(stream, out)
-            out.flush()
-            os.fsync(out.fileno())
-        os.rename(kept + ".new", kept)
-    inputs = tuple(
-        entry.model_copy(update={"path": "@" + kept}) if entry.path == STDIN_LIST else entry
-        for entry in job.inputs
-    )
-    return job.model_copy(update={"inputs": inputs})
 
 
 def _read_text(job_file: str, current_folder: str) -> str:
@@ -123,19 +89,27 @@ class _Resolver:
     """One pass over a draft; problems are added to it, so that all come at once."""
 
     def __init__(
-        self, draft: Draft, current_folder: str, environ: Mapping[str, str], now_text: str
+        self,
+        draft: Draft,
+        current_folder: str,
+        environ: Mapping[str, str],
+        now_text: str,
+        stdin_list: str | None,
     ) -> None:
         self.draft = draft
         self.job = draft.job
         self.current_folder = current_folder
         self.environ = environ
         self.now_text = now_text
+        self.stdin_list = stdin_list
 
     def resolve(self) -> JobConfig:
         job = self.job
         source_directory = self._source_directory()
         script, module = self._entry_script(source_directory)
         output = self._output()
+        if self.stdin_list is None:
+            self.stdin_list = kept_list(output, job.append_row_file_name)
         inputs = tuple(self._input(index, entry) for index, entry in enumerate(job.inputs))
         side_inputs = {name: self._side_input(name) for name in job.side_inputs}
         outputs = {name: self._path("outputs", name) for name in job.outputs}
@@ -145,7 +119,7 @@ class _Resolver:
         values |= {f"outputs.{name}": path for name, path in outputs.items()}
         values |= {f"parameters.{name}": text for name, text in job.parameters.items()}
         values["output"] = output
-        return job.model_copy(
+        resolved = job.model_copy(
             update={
                 "source_directory": source_directory,
                 "entry_script": script,
@@ -157,12 +131,17 @@ class _Resolver:
                 "arguments": self._arguments(values),
                 "environment_variables": self._variables(values),
                 "environment_python": self._python(),
-                "model_dir": self._model_dir(),
                 "progress_update_timeout": job.progress_timeout_s,
                 "to_csv": job.append_row.to_csv,
                 "start_folder": self.current_folder,
             }
         )
+        seen = (
+            dict(self.environ)
+            | {"AML_APP_ROOT": resolved.app_root}
+            | resolved.environment_variables
+        )
+        return resolved.model_copy(update={"model_dir": self._model_dir(seen)})
 
     def _path(self, *place: str | int) -> str:
         """The absolute path of a key, or of one name under it."""
@@ -223,8 +202,8 @@ class _Resolver:
         return path
 
     def _input(self, index: int, entry: NamedInput) -> NamedInput:
-        if entry.path == STDIN_LIST:
-            return entry
+        if entry.path == STDIN:
+            return entry.model_copy(update={"path": f"@{self.stdin_list}"})
         place: Place = ("inputs", index)
         at = "@" if entry.path.startswith("@") else ""
         path = absolute(entry.path.removeprefix("@"), self.draft.sources.folder(place))
@@ -287,18 +266,29 @@ class _Resolver:
             self._problem(place, f"{path} {what}; give the python of your environment")
         return path
 
-    def _model_dir(self) -> str | None:
+    def _model_dir(self, environ: Mapping[str, str]) -> str | None:
         model = self.job.model
         if model is None or "model" in self.draft.bad:
             return None
         if model.dir is None:
-            folder, problem = find_model_folder(model, self.environ, self.current_folder)
-            if problem:
-                self._problem(("model",), problem)
-            return folder
+            return self._model_by_name(model.name or "", model.version, environ)
         path = absolute(model.dir, self.draft.sources.folder(("model", "dir")))
         if not os.path.isdir(path):
             self._problem(("model", "dir"), f"{path} is no folder; give the folder of the model")
+        return path
+
+    def _model_by_name(
+        self, name: str, version: str | None, environ: Mapping[str, str]
+    ) -> str | None:
+        """Where the script itself would find it; `environ` is that of its process."""
+        place: Place = ("model",)
+        try:
+            path = find_model(name, version, environ, self.current_folder)
+        except LookupError as error:
+            self._problem(place, f"{error}; or give {{dir: PATH}}")
+            return None
+        if not os.path.isdir(path):
+            self._problem(place, f"{path} is no folder; put it into one, or leave this key out")
         return path
 
 

@@ -14,10 +14,8 @@ class RunOptions:
 
     Attributes:
         fresh: move the old run folder aside and start over.
-        dry_run: run one mini-batch in the foreground and commit nothing.
         accept_changes: keep committed rows although the script or its arguments changed.
     """
 
     fresh: bool = False
-    dry_run: bool = False
     accept_changes: bool = False

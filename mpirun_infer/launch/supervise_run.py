@@ -17,16 +17,15 @@ from rich.console import Console
 from mpirun_infer.config import JobConfig
 from mpirun_infer.core.printable import printable_lines
 from mpirun_infer.errors import ExitCode
-from mpirun_infer.launch.dry_run import dry_run
 from mpirun_infer.launch.mpiexec import argv, find_launcher
-from mpirun_infer.launch.ranks import Outcome, Ranks
-from mpirun_infer.launch.resolve import spool_stdin
+from mpirun_infer.launch.ranks import LaunchOutcome, Ranks
 from mpirun_infer.launch.run_options import RunOptions
 from mpirun_infer.launch.signals import StopRequests
-from mpirun_infer.model import LaunchOrder
+from mpirun_infer.launch.stdin_list import spool
+from mpirun_infer.launch.workers import expect_nodes, ranks_for, workers_wanted
+from mpirun_infer.model import LaunchOrder, launch_name
 from mpirun_infer.store import lock
 from mpirun_infer.store.run_folder import RunFolder
-from mpirun_infer.supervise.placement import usable_cores, visible_gpus
 from mpirun_infer.watch.follow import Follower
 
 BACKOFF_MAX_S = 30.0
@@ -34,8 +33,7 @@ BACKOFF_MAX_S = 30.0
 
 def run(job: JobConfig, options: RunOptions) -> int:
     """Run the job to its end; returns the exit code."""
-    if options.dry_run:
-        return dry_run(job)
+    expect_nodes(job, os.environ)
     launcher = find_launcher()
     console = Console(stderr=True)
     folder = RunFolder(job.output, job.append_row_file_name)
@@ -44,10 +42,10 @@ def run(job: JobConfig, options: RunOptions) -> int:
         if aside:
             console.print(f"the old run was moved to {aside}", markup=False, highlight=False)
     folder.prepare()
-    launch = f"{socket.gethostname()}.{os.getpid()}.{time.time_ns()}"
+    launch = launch_name(socket.gethostname(), os.getpid(), time.time_ns())
     lock.expect_free(folder, launch=launch)
-    job = spool_stdin(job, folder.hidden, sys.stdin.buffer)
-    ranks = 1 + -(-workers_wanted(job) // job.slots_per_rank)
+    spool(job, folder.stdin_list, sys.stdin.buffer if sys.stdin else None)
+    ranks = 1 + ranks_for(workers_wanted(job, os.environ), job.slots_per_rank)
     order = LaunchOrder(
         job=job.as_json(),
         launch=launch,
@@ -55,7 +53,7 @@ def run(job: JobConfig, options: RunOptions) -> int:
     )
     command = [sys.executable, "-P", "-m", "mpirun_infer", "_rank", "--launch"]
     with (
-        StopRequests(os.path.join(folder.control_dir, "drain")) as stops,
+        StopRequests(folder.drain_file) as stops,
         Follower(folder.status_file, folder.events_file, console) as follower,
     ):
         outcome = _launch_until_decided(
@@ -76,7 +74,7 @@ def run(job: JobConfig, options: RunOptions) -> int:
 
 def _launch_until_decided(
     ranks: Ranks, stops: StopRequests, follower: Follower, *, restarts_max: int
-) -> Outcome:
+) -> LaunchOutcome:
     """Start the ranks, and again when they are lost: the journal knows where to go on."""
     restarts = 0
     while True:
@@ -85,9 +83,9 @@ def _launch_until_decided(
         if not outcome.lost:
             return outcome
         if stops.drain:
-            return Outcome(ExitCode.INCOMPLETE, f"{outcome.reason} while the run was to stop")
+            return LaunchOutcome(ExitCode.INCOMPLETE, f"{outcome.reason} while the run was to stop")
         if restarts == restarts_max:
-            return Outcome(
+            return LaunchOutcome(
                 ExitCode.INCOMPLETE,
                 f"{outcome.reason}; {restarts} restarts are used up (max_restarts); the same "
                 f"command goes on from the journal\n{ranks.error_tail()}",
@@ -99,19 +97,3 @@ def _launch_until_decided(
             f"{restarts_max})",
         )
         stops.wait(min(BACKOFF_MAX_S, 2.0 ** (restarts - 1)) if restarts > 1 else 0.0)
-
-
-def workers_wanted(job: JobConfig) -> int:
-    """What the job says, else Slurm's tasks but the master's, else one per GPU or core a node."""
-    nodes = _number("SLURM_JOB_NUM_NODES") or _number("SLURM_NNODES") or 1
-    wanted = job.workers_for(nodes)
-    if wanted is None:
-        here = len(visible_gpus(os.environ)) or len(usable_cores())
-        tasks = _number("SLURM_NTASKS")
-        wanted = here * nodes if tasks is None else tasks - 1
-    return max(1, wanted)
-
-
-def _number(name: str) -> int | None:
-    text = os.environ.get(name, "")
-    return int(text) if text.isdecimal() else None

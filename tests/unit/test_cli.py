@@ -57,7 +57,7 @@ def test_a_run_by_options_alone(launched, tmp_path):
     assert call([*RUN, "--workers", "4", "--strict-rows", "--fresh", "--accept-changes"]) == 3
     ((job, options),) = launched
     assert (4, True, f"{tmp_path}/out") == (job.workers, job.strict_rows, job.output)
-    assert (options.fresh, options.dry_run, options.accept_changes) == (True, False, True)
+    assert (options.fresh, options.accept_changes) == (True, True)
 
 
 def test_options_win_over_set_and_file(launched, tmp_path):

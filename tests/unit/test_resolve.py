@@ -1,16 +1,15 @@
 """Resolving: absolute paths, existence, placeholders, models."""
 
-import io
 import os
 import sys
 
 import pytest
 
 from mpirun_infer.errors import ConfigError, NoWorkerError, UsageError
-from mpirun_infer.launch.environment import Place, find_place, speaks
+from mpirun_infer.launch.environment import is_a_rank, speaks
 from mpirun_infer.launch.job_file import Override, set_override
 from mpirun_infer.launch.placeholders import expand, expand_argument
-from mpirun_infer.launch.resolve import absolute, argument_warnings, load_job, spool_stdin
+from mpirun_infer.launch.resolve import absolute, argument_warnings, load_job
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def site(tmp_path):
 BASE = {"entry_script": "score.py", "inputs": "data", "output": "out"}
 
 
-def load(site, *overrides, environ=None, **values):
+def load(site, *overrides, environ=None, stdin_list=None, **values):
     text = "".join(f"{key}: {value}\n" for key, value in (BASE | values).items() if value)
     (site / "job/job.yaml").write_text(text)
     return load_job(
@@ -38,6 +37,7 @@ def load(site, *overrides, environ=None, **values):
         current_folder=str(site / "here"),
         environ=environ or {},
         now_text="20260102-030405",
+        stdin_list=stdin_list,
     )
 
 
@@ -198,8 +198,16 @@ def test_wrong_values_and_missing_files_come_together(site):
 
 def test_globs_and_lists_are_left_to_the_listing(site):
     job = load(site, inputs='["data/*.png", "@list", "@-"]')
-    expected = [f"{site}/job/data/*.png", f"@{site}/job/list", "@-"]
+    kept = f"{site}/job/out/.mpirun_infer/stdin.list"
+    expected = [f"{site}/job/data/*.png", f"@{site}/job/list", f"@{kept}"]
     assert expected == [entry.path for entry in job.inputs]
+
+
+def test_a_placeholder_of_standard_input_is_the_path_of_the_kept_list(site):
+    values = {"inputs": '{l: "@-"}', "arguments": "['--list=${{inputs.l}}']"}
+    job = load(site, **values)
+    assert (f"--list={site}/job/out/.mpirun_infer/stdin.list",) == job.arguments
+    assert load(site, stdin_list="/tmp/dry/list", **values).arguments == ("--list=/tmp/dry/list",)
 
 
 def test_name_and_time_in_output(site):
@@ -264,15 +272,33 @@ def test_model_folders(site):
     for version in ("2", "10"):
         (site / "here/azureml-models/m" / version).mkdir(parents=True)
     (site / "here/bare").mkdir()
+    (site / "here/weights").touch()
     assert f"{site}/here/azureml-models/m/10" == load(site, model="m").model_dir
     assert f"{site}/here/azureml-models/m/2" == load(site, model="m:2").model_dir
     assert f"{site}/here/bare" == load(site, model="bare").model_dir
     assert f"{site}/job/data" == load(site, model="{dir: data}").model_dir
-    assert "has no version 3; it has: 2, 10" in problems(site, model="m:3")[0]
-    assert "none is not found; looked for" in problems(site, model='"none"')[0]
-    (site / "models/m/1").mkdir(parents=True)
-    environ = {"MPIRUN_INFER_MODELS": f"{site}/models"}
-    assert f"{site}/models/m/1" == load(site, model="m", environ=environ).model_dir
+    assert "azureml-models/m/3 (it has: 2, 10), " in problems(site, model="m:3")[0]
+    lost = problems(site, model='"none"')[0]
+    assert "model: model 'none' is in none of these places: " in lost
+    assert lost.endswith("; or give {dir: PATH}")
+    assert "/here/weights is no folder" in problems(site, model="weights")[0]
+
+
+def test_a_model_is_looked_for_where_the_script_will_look(site):
+    """In the environment of the script's process, not in the launcher's."""
+    places = [site / name / "m/1" for name in ("models", "other", "job/azureml-models")]
+    for place in places:
+        place.mkdir(parents=True)
+    assert str(places[2]) == load(site, model="m").model_dir  # AML_APP_ROOT: the script's folder
+    environ = {"MPIRUN_INFER_MODELS": f"{site}/models", "AML_APP_ROOT": f"{site}/nowhere"}
+    assert str(places[0]) == load(site, model="m", environ=environ).model_dir
+    variables = {"environment_variables": "{MPIRUN_INFER_MODELS: ../other}"}
+    found = load(site, model="m", environ=environ, **variables)
+    assert str(places[1]) == found.model_dir
+    (site / "src/azureml-models/m/4").mkdir(parents=True)
+    (site / "src/score.py").write_text("")
+    found = load(site, model="m", source_directory=f"{site}/src")
+    assert f"{site}/src/azureml-models/m/4" == found.model_dir
 
 
 def test_python_of_the_environment(site):
@@ -293,6 +319,7 @@ def test_what_is_resolved_round_trips(site):
 
 def test_arguments_that_look_like_keys_are_warned_about_once(site):
     assert argument_warnings(load(site, arguments="[--labels, x]")) == ()
+    assert argument_warnings(load(site, arguments="[mini_batch_size, run_max_try=3, -x]")) == ()
     lines = argument_warnings(load(site, arguments="[--mini_batch_size=5, --run_max_try, 3]"))
     assert lines == (
         (
@@ -300,15 +327,6 @@ def test_arguments_that_look_like_keys_are_warned_about_once(site):
             "set mini_batch_size, run_max_try in the job"
         ),
     )
-
-
-def test_standard_input_is_kept_once(site):
-    job = load(site, inputs='{a: "@-", b: data}')
-    first = spool_stdin(job, str(site), io.BytesIO(b"/x\n/y\n"))
-    again = spool_stdin(job, str(site), io.BytesIO(b""))
-    assert first == again
-    assert f"@{site}/stdin.list" == first.inputs[0].path
-    assert (site / "stdin.list").read_bytes() == b"/x\n/y\n"
 
 
 @pytest.mark.parametrize(
@@ -340,19 +358,19 @@ ALONE = {"PMI_RANK": "0", "PMI_SIZE": "1"}
 
 
 @pytest.mark.parametrize(
-    ("environ", "place"),
+    ("environ", "expected"),
     [
-        ({}, None),
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, None),
-        (OMPI, Place(2, 5)),
-        ({"PMI_RANK": "0", "PMI_SIZE": "3"}, Place(0, 3)),
-        (STEP | {"PMI_RANK": "3", "PMI_SIZE": "4"}, Place(3, 4)),
-        (STEP | {"PMIX_RANK": "3"}, Place(3, 4)),
-        ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"} | ALONE, None),
+        ({}, False),
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, False),
+        (OMPI, True),
+        ({"PMI_RANK": "0", "PMI_SIZE": "3"}, True),
+        (STEP | {"PMI_RANK": "3", "PMI_SIZE": "4"}, True),
+        (STEP | {"PMIX_RANK": "3"}, True),
+        ({"SLURM_STEP_ID": "0", "SLURM_STEP_NUM_TASKS": "1"} | ALONE, False),
     ],
 )
-def test_place_in_the_world(environ, place):
-    assert place == find_place(environ)
+def test_whether_we_were_launched(environ, expected):
+    assert expected == is_a_rank(environ)
 
 
 @pytest.mark.parametrize(
@@ -365,7 +383,7 @@ def test_place_in_the_world(environ, place):
 )
 def test_worlds_of_one(environ, error, message):
     with pytest.raises(error, match=None) as caught:
-        find_place(environ)
+        is_a_rank(environ)
     assert message in str(caught.value)
 
 

@@ -43,6 +43,19 @@ class NeedsAzureError(AttributeError):
     """Raised for what only Azure can do."""
 
 
+def load(name):
+    """A module of this folder, by location, under a private name."""
+    private = "%s_%s" % (NAME, name)
+    if private not in sys.modules:
+        spec = importlib.util.spec_from_file_location(private, os.path.join(FOLDER, name + ".py"))
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[private] = module
+        spec.loader.exec_module(module)
+    return sys.modules[private]
+
+
 def needs_azure(what):
     """The error for a name that the stand-ins do not have."""
     return NeedsAzureError(
