@@ -25,7 +25,7 @@ def overview(scheduler: Scheduler, *, now: float, epoch: int, output: str, wall:
     done_here = ledger.finals - scheduler.finals_at_start
     items_here = counts.items_succeeded + counts.items_failed - scheduler.items_at_start
     left = None if listing is None else listing.mini_batches - ledger.finals
-    return Status(
+    status = Status(
         state=_state(scheduler),
         exit_code=None,
         reason=None,
@@ -39,25 +39,30 @@ def overview(scheduler: Scheduler, *, now: float, epoch: int, output: str, wall:
         mini_batches=MiniBatchCounts(
             total=None if listing is None else listing.mini_batches,
             listing=listing is None,
-            done=counts.mini_batches_done,
             running=busy,
-            failed=counts.mini_batches_failed,
         ),
-        items=ItemCounts(
-            total=None if listing is None else listing.items + listing.unusable,
-            succeeded=counts.items_succeeded,
-            failed=counts.items_failed,
-        ),
-        failures={kind.value: items for kind, items in ledger.failures.items()},
-        rows=counts.rows,
+        items=ItemCounts(total=None if listing is None else listing.items + listing.unusable),
         elapsed_s=round(now - scheduler.started_at, 3),
         scoring_s=round(scoring_s, 3),
         items_per_s=round(items_here / scoring_s, 1) if scoring_s > 0 else 0.0,
         eta_s=round(scoring_s / done_here * left, 1) if done_here and left else None,
-        first_failure=_first_failure(ledger),
         output=output,
         updated_at=wall,
     )
+    count_into(status, ledger)
+    return status
+
+
+def count_into(status: Status, ledger: Ledger) -> None:
+    """Put what the ledger has counted into a status."""
+    counts = ledger.counts
+    status.mini_batches.done = counts.mini_batches_done
+    status.mini_batches.failed = counts.mini_batches_failed
+    status.items.succeeded = counts.items_succeeded
+    status.items.failed = counts.items_failed
+    status.failures = {kind.value: items for kind, items in ledger.failures.items()}
+    status.rows = counts.rows
+    status.first_failure = _first_failure(ledger)
 
 
 def _first_failure(ledger: Ledger) -> FirstFailure | None:
