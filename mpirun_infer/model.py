@@ -16,6 +16,9 @@ import msgspec
 SHARED_MEMORY_VARIABLE = "MPIRUN_INFER_SHARED_MEMORY"
 """Tells ranks that are all on one host of a folder that their launcher removes in any case."""
 
+LIBRARY_PATH_VARIABLE = "MPIRUN_INFER_LIBRARY_PATH"
+"""Tells ranks what LD_LIBRARY_PATH was before mpiexec put its own libraries in front."""
+
 
 class FailureKind(StrEnum):
     """Why a try, or an item, failed; the causes of the final summary."""

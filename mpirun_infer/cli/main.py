@@ -75,7 +75,13 @@ program = _Program(
 
 def main() -> NoReturn:
     """Run the command line and exit."""
-    sys.exit(call(sys.argv[1:]))
+    code = call(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # a closed terminal or pipe; at exit it would turn the code into 120
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
 
 
 def call(arguments: Sequence[str]) -> int:

@@ -25,7 +25,7 @@ from mpirun_infer.core.records import Ended
 from mpirun_infer.errors import ExitCode
 from mpirun_infer.launch.scratch import Scratch, is_alive
 from mpirun_infer.launch.signals import StopRequests
-from mpirun_infer.model import LaunchOrder, RankVerdict, launch_pid
+from mpirun_infer.model import LIBRARY_PATH_VARIABLE, LaunchOrder, RankVerdict, launch_pid
 from mpirun_infer.store import journal, lock
 from mpirun_infer.store.run_folder import RunFolder
 from mpirun_infer.supervise.parent_death import die_with_parent
@@ -35,8 +35,9 @@ SILENCE_S = 60.0
 """No sign of life of rank 0 this long: the ranks are given up. A stalled file system is no reason
 for silence: rank 0's main thread, which gives the signs, touches no file."""
 
-LEAVE_TIMEOUT_S = 20.0
-"""For mpiexec, once rank 0 has given its verdict."""
+LEAVE_TIMEOUT_S = 5.0
+"""For mpiexec, once rank 0 has given its verdict: everything is written then, and a rank that is
+stopped would hold it for ever."""
 
 TERM_GRACE_S = 3.0
 OUTPUT_TAIL_BYTES = 16 << 10
@@ -87,7 +88,9 @@ class Ranks:
         environment = self._cleanup.enter_context(Scratch())
         self._process = subprocess.Popen(
             self._line,
-            env=os.environ | environment,
+            env=os.environ
+            | {LIBRARY_PATH_VARIABLE: os.environ.get("LD_LIBRARY_PATH", "")}
+            | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -25,6 +25,7 @@ class StopRequests:
     def __init__(self, drain_file: str) -> None:
         self.drain = False
         self.kill = False
+        self._told = False
         self._drain_file = drain_file
         self._old: dict[signal.Signals, object] = {}
 
@@ -45,6 +46,12 @@ class StopRequests:
         for number, old in self._old.items():
             signal.signal(number, old)  # type: ignore[arg-type]  # what signal() gave us
         self._remove()
+
+    def take_news(self) -> bool:
+        """Whether the first request has come since the last call."""
+        news = self.drain and not self._told
+        self._told = self.drain
+        return news
 
     def wait(self, seconds: float) -> bool:
         """Sleep; True as soon as somebody wants the run to stop."""

@@ -17,6 +17,7 @@ from rich.console import Console
 from mpirun_infer.config import JobConfig
 from mpirun_infer.core.printable import printable_lines
 from mpirun_infer.errors import ExitCode
+from mpirun_infer.launch.epilogue import finish_for_the_dead
 from mpirun_infer.launch.mpiexec import argv, find_launcher
 from mpirun_infer.launch.ranks import LaunchOutcome, Ranks
 from mpirun_infer.launch.run_options import RunOptions
@@ -65,11 +66,23 @@ def run(job: JobConfig, options: RunOptions) -> int:
         # A summary of somebody else's launch would only confuse.
         holder = lock.peek(folder)
         ours = holder is not None and holder.launch == order.launch
-        shown = ours or outcome.exit_code == 0
+        if ours and outcome.exit_code:
+            finish_for_the_dead(folder, launch, exit_code=outcome.exit_code, reason=outcome.reason)
+        shown = (ours and follower.has_news) or outcome.exit_code == 0
         status = follower.finish(outcome.exit_code, outcome.reason) if shown else None
     if outcome.reason and (status is None or status.reason != outcome.reason):
         click.echo(f"mpirun-infer: {printable_lines(outcome.reason)}", err=True)
     return outcome.exit_code
+
+
+def _turn(follower: Follower, stops: StopRequests) -> None:
+    if stops.take_news():
+        follower.say(
+            "warning",
+            "stopping: no new work, what runs may end within 30 s, all is committed; ^C once more "
+            "stops at once",
+        )
+    follower.turn()
 
 
 def _launch_until_decided(
@@ -79,7 +92,7 @@ def _launch_until_decided(
     restarts = 0
     while True:
         with ranks:
-            outcome = ranks.watch(follower.turn)
+            outcome = ranks.watch(lambda: _turn(follower, stops))
         if not outcome.lost:
             return outcome
         if stops.drain:

@@ -372,7 +372,12 @@ def test_a_second_interrupt_stops_at_once(job, judge):
     run.wait()
     assert run.process.returncode == 75
     assert run.took_s < 20
+    assert "^C once more stops at once" in run.err
     job.nothing_left()
+    committed = sum(record["rows"] for record in job.records("committed"))
+    assert f"{committed} succeeded, 0 failed" in run.err, "the launcher counts for the dead"
+    result = (job.output / "logs" / "job_result.txt").read_text()
+    assert result.startswith("The job was interrupted and can be resumed (exit code 75): ")
     job.open_gate()
     judge(job.run(*options), rows)
 
