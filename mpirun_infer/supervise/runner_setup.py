@@ -10,8 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from mpirun_infer.model import SHARED_MEMORY_VARIABLE, RunnerPlan, Seat
+from mpirun_infer.model import LIBRARY_PATH_VARIABLE, SHARED_MEMORY_VARIABLE, RunnerPlan, Seat
 
+_FOR_RANKS = (SHARED_MEMORY_VARIABLE, LIBRARY_PATH_VARIABLE)
 _RUNNER = Path(__file__).parent.parent / "child" / "runner.py"
 
 THREAD_VARIABLES = (
@@ -35,13 +36,19 @@ def runner_environment(
     """Ours over the inherited ones, the user's over ours; the one that finds left-overs last.
 
     Launcher variables are taken away: a script that imports mpi4py must start a world of its own
-    and cannot speak in the rank's name.
+    and cannot speak in the rank's name. What mpiexec did to LD_LIBRARY_PATH is for the rank's own
+    interpreter; the script's may be quite another.
     """
     environment = {
         name: value
         for name, value in inherited.items()
-        if not name.startswith(plan.environment_stripped) and name != SHARED_MEMORY_VARIABLE
+        if not name.startswith(plan.environment_stripped) and name not in _FOR_RANKS
     }
+    library_path = inherited.get(LIBRARY_PATH_VARIABLE)
+    if library_path is not None:
+        environment.pop("LD_LIBRARY_PATH", None)
+        if library_path:
+            environment["LD_LIBRARY_PATH"] = library_path
     environment.update(dict.fromkeys(THREAD_VARIABLES, str(seat.threads)))
     environment["TF_NUM_INTEROP_THREADS"] = "1"
     environment["AZ_BATCHAI_GPU_COUNT_FOUND"] = str(seat.gpus_on_node)

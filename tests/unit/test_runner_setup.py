@@ -6,7 +6,13 @@ import pytest
 
 from mpirun_infer.core.entry_plan import LAUNCHER_PREFIXES
 from mpirun_infer.launch.scratch import Scratch
-from mpirun_infer.model import SHARED_MEMORY_VARIABLE, RunnerLimits, RunnerPlan, Seat
+from mpirun_infer.model import (
+    LIBRARY_PATH_VARIABLE,
+    SHARED_MEMORY_VARIABLE,
+    RunnerLimits,
+    RunnerPlan,
+    Seat,
+)
 from mpirun_infer.supervise.runner_setup import (
     THREAD_VARIABLES,
     runner_argv,
@@ -67,6 +73,21 @@ def test_what_the_launcher_tells_the_ranks_is_not_for_the_script():
         environment = runner_environment(plan(), seat(), told | {"PATH": "/bin"})
     assert set(told) & set(environment) == set()
     assert SHARED_MEMORY_VARIABLE in told
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({}, "/mpi/lib:/usr/x"),
+        ({LIBRARY_PATH_VARIABLE: ""}, None),
+        ({LIBRARY_PATH_VARIABLE: "/usr/x"}, "/usr/x"),
+    ],
+)
+def test_libraries_of_mpiexec_are_not_for_the_script(told, expected):
+    inherited = {"LD_LIBRARY_PATH": "/mpi/lib:/usr/x"} | told
+    environment = runner_environment(plan(), seat(), inherited)
+    assert expected == environment.get("LD_LIBRARY_PATH")
+    assert LIBRARY_PATH_VARIABLE not in environment
 
 
 def test_threads_gpus_and_marks():
