@@ -60,7 +60,7 @@ AFTER = """\
 | a file | itself |
 | a glob | the files that match; `**` is any number of folders; quote it for a shell |
 | `@list.txt` | one path a line, or NUL-separated if it holds a NUL; relative to the list |
-| `@-` | such a list on standard input; kept in the run folder, so that a resume has it |
+| `@-` | such a list on standard input, relative to the current folder; it is kept in the run folder, so that a resume has it, and its placeholder is the path of what is kept |
 | another run's output folder | its rows and what its script wrote; never logs or journal |
 
 A mini-batch never mixes inputs. What is no regular file (a pipe, a device, a dead link) counts as
@@ -86,12 +86,19 @@ file `parallel_run_step.settings.json` beside the script, over ours: a blank bet
 header, no index. With `header: true` the header is written once, at the top.
 
 **`environment`**: `{python: PATH}` is the interpreter of the script, 3.8 or later; none of our
-packages are needed in it. Known but not offered yet: LATER_ENVIRONMENT.
+packages are needed in it. One that does not start, or is older, ends the run at once (2). Known but not offered yet: LATER_ENVIRONMENT.
 
 **`model`**: `NAME` or `NAME:VERSION` is looked for as `<place>/<name>/<version>` in
 `$MPIRUN_INFER_MODELS`, `$AML_APP_ROOT/azureml-models` and `./azureml-models`, then as `./<name>`;
-without a version the highest number is taken. `{dir: PATH}` names the folder itself. It becomes
-`AZUREML_MODEL_DIR`.
+without a version the highest number is taken. The variables are those of the script's process
+(`environment_variables` win), and so `Model.get_model_path(NAME)` finds the same. `{dir: PATH}`
+names the folder itself. It becomes `AZUREML_MODEL_DIR`.
+
+**`workers`, `process_count_per_node`, `node_count`, `slots_per_rank`**: give `workers`, or
+`process_count_per_node`, which stands for that many on each node. `node_count` only says what you
+expect: a Slurm allocation of another size is an error, and outside of one there is 1 node, this
+host. `workers` and `process_count_per_node` must be multiples of `slots_per_rank`, and `workers`
+one of `process_count_per_node`: together they name a number of nodes, too.
 
 **Timeouts** are seconds. `run_invocation_timeout` is for one `run()`; loading, formatting and
 handing over have `task_overhead_timeout`.

@@ -268,7 +268,7 @@ _ROWS = (
     ),
     _integer("workers", None, 1, "Workers of the job. Default: one per GPU, else one per core."),
     _integer("process_count_per_node", None, 1, "Workers on each node."),
-    _integer("node_count", None, 1, "Nodes of the job. Default: from the launcher."),
+    _integer("node_count", None, 1, "Nodes of the job: those of the Slurm allocation, else 1."),
     _integer("slots_per_rank", 1, 1, "Workers that one MPI rank looks after."),
     _integer("min_workers", 1, 1, "Workers that must be left for the run to go on."),
     _integer("max_restarts", 5, 0, "Relaunches after the loss of a rank or node."),

@@ -392,7 +392,7 @@ def test_a_second_run_in_a_held_folder_is_exit_code_2(job, judge):
     job.wait_for_rows(20)
     second = job.start("--mini-batch-size", 1)
     assert second.wait() == 2, second.err
-    holder = job.ranks()[0]
+    holder = run.process.pid  # its launcher: rank 0 alone would be started again
     assert f"pid {holder}" in second.err
     assert f"{job.output}: run held" in second.err
     assert "Running" not in second.err
