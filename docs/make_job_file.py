@@ -60,9 +60,10 @@ AFTER = """\
 | a file | itself |
 | a glob | the files that match; `**` is any number of folders; quote it for a shell |
 | `@list.txt` | one path a line, or NUL-separated if it holds a NUL; relative to the list |
-| `@-` | such a list on standard input, relative to the current folder; it is kept in the run folder, so that a resume has it, and its placeholder is the path of what is kept |
+| `@-` | such a list on standard input, relative to the current folder; kept in the run folder |
 | another run's output folder | its rows and what its script wrote; never logs or journal |
 
+A resumed run has the kept list of `@-`; `${{inputs.NAME}}` is its path.
 A mini-batch never mixes inputs. What is no regular file (a pipe, a device, a dead link) counts as
 a failed item; paths from a list are not looked at before `run()` gets them. `azureml:`,
 `https://` and the like are refused: mount or copy, then give the path. The output folder must not
@@ -86,7 +87,8 @@ file `parallel_run_step.settings.json` beside the script, over ours: a blank bet
 header, no index. With `header: true` the header is written once, at the top.
 
 **`environment`**: `{python: PATH}` is the interpreter of the script, 3.8 or later; none of our
-packages are needed in it. One that does not start, or is older, ends the run at once (2). Known but not offered yet: LATER_ENVIRONMENT.
+packages are needed in it. One that does not start, or is older, ends the run at once (2). Known
+but not offered yet: LATER_ENVIRONMENT.
 
 **`model`**: `NAME` or `NAME:VERSION` is looked for as `<place>/<name>/<version>` in
 `$MPIRUN_INFER_MODELS`, `$AML_APP_ROOT/azureml-models` and `./azureml-models`, then as `./<name>`;
