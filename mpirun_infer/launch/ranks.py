@@ -71,6 +71,7 @@ class Ranks:
         self._process: subprocess.Popen[bytes] | None = None
         self._alive_at = 0.0
         self._epoch_before = 0
+        self._has_started = False
         self._cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -194,12 +195,15 @@ class Ranks:
             return LaunchOutcome(ended.exit_code, ended.reason)
         if self._stops.kill:
             return LaunchOutcome(ExitCode.INCOMPLETE, how)
-        if self._newest_epoch() == self._epoch_before:
+        # Whoever was killed would have started; and what has started before can start again.
+        killed = self._process is not None and not 0 <= (self._process.returncode or 0) < 128
+        if self._newest_epoch() == self._epoch_before and not killed and not self._has_started:
             return LaunchOutcome(
                 ExitCode.USAGE,
                 f"the ranks could not be started: {how}; mpirun-infer doctor --run looks closer\n"
                 + self.error_tail(),
             )
+        self._has_started = True
         return LaunchOutcome(ExitCode.INCOMPLETE, f"the ranks were lost: {how}", lost=True)
 
     def _journal_end(self) -> Ended | None:

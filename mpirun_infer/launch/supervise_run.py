@@ -6,6 +6,7 @@ Touches: the run folder (control/, the lock and journal for reading), one mpiexe
 Never:   initialises MPI; believes mpiexec's exit code. Rank 0's last words count, else the journal.
 """
 
+import contextlib
 import os
 import socket
 import sys
@@ -41,7 +42,8 @@ def run(job: JobConfig, options: RunOptions) -> int:
     if options.fresh:
         aside = folder.move_aside()
         if aside:
-            console.print(f"the old run was moved to {aside}", markup=False, highlight=False)
+            with contextlib.suppress(OSError):
+                console.print(f"the old run was moved to {aside}", markup=False, highlight=False)
     folder.prepare()
     launch = launch_name(socket.gethostname(), os.getpid(), time.time_ns())
     lock.expect_free(folder, launch=launch)
@@ -71,7 +73,8 @@ def run(job: JobConfig, options: RunOptions) -> int:
         shown = (ours and follower.has_news) or outcome.exit_code == 0
         status = follower.finish(outcome.exit_code, outcome.reason) if shown else None
     if outcome.reason and (status is None or status.reason != outcome.reason):
-        click.echo(f"mpirun-infer: {printable_lines(outcome.reason)}", err=True)
+        with contextlib.suppress(OSError):  # nobody is there to read it
+            click.echo(f"mpirun-infer: {printable_lines(outcome.reason)}", err=True)
     return outcome.exit_code
 
 

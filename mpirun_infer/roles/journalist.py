@@ -156,6 +156,10 @@ class Journalist:
                 self._print(line)
         self._sink.close(CLOSE_TIMEOUT_S)
 
+    def abandon(self) -> None:
+        """Another master has taken over: say nothing more."""
+        self._sink.close(CLOSE_TIMEOUT_S)
+
     def _status(self, scheduler: Scheduler, now: float) -> Status:
         rows = self._folder.segment(self._epoch)
         return overview(scheduler, now=now, epoch=self._epoch, output=rows, wall=now_text())
@@ -165,6 +169,7 @@ class Journalist:
             status.first_failure = msgspec.structs.replace(
                 status.first_failure, item=encodable(status.first_failure.item)
             )
+        status.output = encodable(status.output)
         self._sink.replace(self._folder.status_file, msgspec.json.encode(status) + b"\n")
 
     def _overview(self, line: str) -> None:

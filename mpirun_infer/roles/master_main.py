@@ -6,7 +6,7 @@ Never:   decides how the run ends; the scheduler did.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -55,14 +55,18 @@ def be_master(order: LaunchOrder, transport: Transport, voice: Voice) -> tuple[R
         verdict = _close(job, run, scheduler, alive)
     except InferError as error:
         verdict = RankVerdict(exit_code=error.exit_code, reason=str(error))
-        send_home(transport)
+        ranks = scheduler.crew.ranks.items()
+        send_home(transport, left={rank for rank, state in ranks if state.released or state.lost})
         run.committer.close(abandon=True)
     except BaseException:
         run.committer.close(abandon=True)
         raise
     finally:
         run.lister.close()
-    run.journalist.close(scheduler, time.monotonic(), verdict)
+    if run.lock.superseded():  # what people read now is the successor's
+        run.journalist.abandon()
+    else:
+        run.journalist.close(scheduler, time.monotonic(), verdict)
     run.lock.release()
     run.lock.close()
     return verdict, order.speaks
@@ -100,9 +104,9 @@ def _close(
     return RankVerdict(exit_code=int(verdict.exit_code), reason=reason)
 
 
-def send_home(transport: Transport) -> None:
+def send_home(transport: Transport, left: Collection[int] = ()) -> None:
     """After a failure of ours: let every rank go and wait for it, but not for long."""
-    waiting = set(range(1, transport.size))
+    waiting = set(range(1, transport.size)).difference(left)
     for rank in waiting:
         transport.send(rank, encode(Release(at_once=True)))
     deadline = time.monotonic() + SEND_HOME_TIMEOUT_S

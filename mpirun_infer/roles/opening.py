@@ -19,13 +19,14 @@ from mpirun_infer.core.ledger import Ledger
 from mpirun_infer.core.records import Opened
 from mpirun_infer.core.terms import Terms
 from mpirun_infer.core.threshold import Thresholds
-from mpirun_infer.errors import ResumeError, UsageError
+from mpirun_infer.errors import ExitCode, ResumeError, UsageError
 from mpirun_infer.inputs.lister import Earlier, Lister
-from mpirun_infer.model import LaunchOrder, MiniBatch, nodes_of
+from mpirun_infer.model import LaunchOrder, MiniBatch, Status, nodes_of
 from mpirun_infer.roles.journalist import Journalist
 from mpirun_infer.store import journal, publish
 from mpirun_infer.store import lock as store_lock
 from mpirun_infer.store.commit import CommitLimits, Committer
+from mpirun_infer.store.last_page import read_status, write_last_page
 from mpirun_infer.store.lock import Lock
 from mpirun_infer.store.manifest_file import ManifestFile
 from mpirun_infer.store.recover import Recovered, replay
@@ -111,6 +112,9 @@ def _open_locked(
             raise ResumeError(refusal(job.output, changed))
     if recovered.complete:
         finish_files(job, folder, lock, recovered)
+        status = read_status(folder) or Status(epoch=lock.epoch)
+        if status.exit_code != ExitCode.OK:  # whoever completed it died before it could say so
+            write_last_page(folder, status, ledger, exit_code=ExitCode.OK, reason="")
         raise AlreadyCompleteError(f"{job.output}: complete already, nothing to do")
     folder.keep_job(json.dumps(job.model_dump(), indent=2) + "\n")
     run_id = recovered.run_id or uuid.uuid4().hex[:12]

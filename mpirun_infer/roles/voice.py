@@ -7,11 +7,12 @@ Never:   touches the run folder: a stalled file system must not look like a dead
 """
 
 import sys
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
 
-from mpirun_infer.core.printable import printable_lines
+from mpirun_infer.core.printable import encodable, printable_lines
 from mpirun_infer.errors import ExitCode
 from mpirun_infer.model import RankVerdict
 
@@ -44,11 +45,13 @@ class LauncherVoice:
     def last_words(self, verdict: RankVerdict, *, told: bool) -> None:
         """See `Voice`; the launcher knows what it has shown."""
         del told
-        self._write(msgspec.json.encode(verdict).decode() + "\n")
+        words = msgspec.structs.replace(verdict, reason=encodable(verdict.reason))
+        self._write(msgspec.json.encode(words).decode() + "\n")
 
     def _write(self, text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        with suppress(OSError):  # mpiexec is gone, and this rank is about to follow it
+            sys.stdout.write(text)
+            sys.stdout.flush()
 
 
 class PersonsVoice:

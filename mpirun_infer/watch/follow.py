@@ -2,15 +2,17 @@
 
 Owns what is shown and when; the words come from `core.progress`.
 Touches: status.json and the events file of a run folder, for reading, and the terminal.
-Never:   asks a process, writes into the run folder, starts a thread.
+Never:   asks a process, writes into the run folder, starts a thread; lets a terminal that is gone
+         (closed, a broken pipe, a full disk behind it) end the run: it falls silent.
 
 Both files are written by another process, so anything may be half there: a status is replaced
 whole, an event counts once its line has ended, and what cannot be read now is read next time.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -57,6 +59,7 @@ class Follower:
         self._events_offset = _size(events_file)
         self._events_rest = b""
         self._live: Live | None = None
+        self._is_silent = False
         self._plain_after_s = 0.0
         self._plain_shown = ""
 
@@ -101,7 +104,7 @@ class Follower:
         status = self._read_status() or self._status
         self.close()
         if status is not None and status.state in LIVE_STATES:
-            status.state = "interrupted"
+            status.state = "interrupted" if exit_code else "complete"
             status.exit_code, status.reason, status.eta_s = exit_code, reason, None
         if status is not None:
             for line in summary_lines(status):
@@ -111,8 +114,17 @@ class Follower:
     def close(self) -> None:
         """Give the terminal back: the live line goes, the cursor returns. May be called twice."""
         if self._live is not None:
-            self._live.stop()
+            with self._silenced():
+                self._live.stop()
             self._live = None
+
+    @contextlib.contextmanager
+    def _silenced(self) -> Iterator[None]:
+        """What cannot be shown is not shown."""
+        try:
+            yield
+        except (OSError, SystemExit):  # rich leaves the program at a broken pipe
+            self._is_silent = True
 
     def _show_live(self, line: str) -> None:
         text = Text(self._safe(line), no_wrap=True, overflow="ellipsis")
@@ -126,8 +138,11 @@ class Follower:
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
-            self._live.start()
-        self._live.update(text, refresh=True)
+            with self._silenced():
+                self._live.start()
+        if not self._is_silent:
+            with self._silenced():
+                self._live.update(text, refresh=True)
 
     def _show_plain(self, line: str) -> None:
         """A line now and then; what happens meanwhile is told by notices."""
@@ -152,7 +167,9 @@ class Follower:
         self._print(text, style=_STYLES.get(level, ""))
 
     def _print(self, text: str, style: str = "") -> None:
-        self._console.print(Text(self._safe(text), style=style), soft_wrap=True)
+        if not self._is_silent:
+            with self._silenced():
+                self._console.print(Text(self._safe(text), style=style), soft_wrap=True)
 
     def _safe(self, text: str) -> str:
         return printable(text, self._console.encoding)
