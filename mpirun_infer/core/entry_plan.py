@@ -93,7 +93,7 @@ def _environment(job: JobConfig, run_id: str, nodes: int) -> dict[str, str]:
         "AZUREML_RUN_ID": run_id,
         "AZUREML_BI_OUTPUT_PATH": job.output,
         "AZUREML_NODE_COUNT": str(nodes),
-        "AML_APP_ROOT": job.source_directory or job.sys_path[0],
+        "AML_APP_ROOT": job.app_root,
     }
     if job.model_dir is not None:
         environment["AZUREML_MODEL_DIR"] = job.model_dir

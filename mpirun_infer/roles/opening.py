@@ -192,7 +192,7 @@ def _earlier_manifest(folder: RunFolder, recovered: Recovered) -> Earlier | None
 def _terms(job: JobConfig, ranks: int, run_id: str, script_hash: str, folder: RunFolder) -> Terms:
     worker_ranks = ranks - 1
     workers = worker_ranks * job.slots_per_rank
-    nodes = nodes_of(os.environ)
+    nodes = job.nodes_wanted or nodes_of(os.environ)
     _expect_wanted(job.workers_for(nodes), workers, job.slots_per_rank)
     plan = build_plan(
         job,

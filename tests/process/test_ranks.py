@@ -41,6 +41,8 @@ if deed == "verdict":
 elif deed == "starts nothing":
     sys.stderr.write("no such host\\n")
     sys.exit(1)
+elif deed == "killed at once":
+    os.kill(os.getpid(), signal.SIGKILL)
 elif deed == "lost":
     ended("", 0)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -92,6 +94,12 @@ def test_ranks_that_were_killed_are_lost(launch):
     outcome = launch("lost")
     assert (outcome.exit_code, outcome.lost) == (ExitCode.INCOMPLETE, True)
     assert "mpiexec ended with signal SIGKILL" in outcome.reason
+
+
+def test_ranks_that_were_killed_while_they_started_are_lost(launch):
+    """Somebody killed them before there was a run: a fault of the moment, not of the setup."""
+    outcome = launch("killed at once")
+    assert (outcome.exit_code, outcome.lost) == (ExitCode.INCOMPLETE, True)
 
 
 def test_without_a_verdict_the_journal_tells_the_end(launch):

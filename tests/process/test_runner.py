@@ -303,8 +303,12 @@ def test_os_exit_is_a_death(any_rank):
 def test_a_hang_can_be_seen_dumped_and_killed(any_rank):
     any_rank.ready("hang.py").submit(["/bad"])
     wait_until(lambda: wire.read_page(any_rank.page)[:3] == (0, 1, wire.RUN), "the run phase")
-    any_rank.process.send_signal(wire.DUMP_SIGNAL)
-    wait_until(lambda: 'hang.py", line 13 in run' in any_rank.stderr.read_text(), "the dump")
+
+    def dumped():  # the page says so a moment before run() is entered: ask again
+        any_rank.process.send_signal(wire.DUMP_SIGNAL)
+        return 'hang.py", line 13 in run' in any_rank.stderr.read_text()
+
+    wait_until(dumped, "the dump", pause_s=0.1)
     any_rank.process.terminate()
     any_rank.process.kill()
     assert any_rank.status() == -signal.SIGKILL

@@ -18,7 +18,7 @@ class Gone(io.StringIO):
         self._error = error
         self._terminal = terminal
 
-    def write(self, text):
+    def write(self, _):
         raise self._error
 
     def flush(self):
