@@ -11,12 +11,12 @@ from mpirun_infer.errors import ExitCode
 from mpirun_infer.supervise.parent_death import die_with_parent
 
 PARENT = """
-import os, subprocess, sys, time
+import os, signal, subprocess
 from functools import partial
 from mpirun_infer.supervise.parent_death import die_with_parent
 child = subprocess.Popen(["sleep", "60"], preexec_fn=partial(die_with_parent, os.getpid()))
 print(child.pid, flush=True)
-time.sleep(60)
+signal.pause()
 """
 
 

@@ -63,13 +63,13 @@ def test_only_earlier_epochs_of_the_same_run_are_killed(run, sleeper):
 
 def test_what_detached_itself_is_found_by_its_mark(run, tmp_path):
     code = (
-        "import os, sys, time\n"
+        "import os, signal, sys\n"
         "if os.fork() == 0:\n"
         "    os.setsid()\n"
         "    if os.fork() == 0:\n"
         "        open(sys.argv[1] + '.new', 'w').write(str(os.getpid()))\n"
         "        os.rename(sys.argv[1] + '.new', sys.argv[1])\n"
-        "        time.sleep(600)\n"
+        "        signal.pause()\n"
     )
     path = tmp_path / "pid"
     subprocess.run([sys.executable, "-c", code, path], env={MARK: f"{run}.1"}, check=True)
