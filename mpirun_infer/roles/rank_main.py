@@ -10,7 +10,9 @@ The zygote comes before MPI: after MPI_Init a rank never forks. What only the ma
 
 import os
 import threading
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import suppress
+from typing import NoReturn
 
 import msgspec
 
@@ -24,6 +26,8 @@ from mpirun_infer.supervise.spawner import Spawner
 from mpirun_infer.transport.base import Transport
 
 FINALIZE_TIMEOUT_S = 10.0
+_WORLD_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE")
+_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "MV2_COMM_WORLD_RANK")
 
 
 def main(launch_file: str) -> int:
@@ -50,6 +54,10 @@ def _be_a_rank(load_order: Callable[[], LaunchOrder], voice: Voice) -> int:
         from mpirun_infer.transport.mpi import MpiTransport
 
         transport = MpiTransport()
+        promised = _promised_ranks(os.environ)
+        if transport.size == 1 and promised > 1:
+            spawner.close()
+            _leave_alone(promised, voice)
         if transport.rank == 0:
             spawner.close()
             exit_code = _be_the_master(transport, load_order, voice)
@@ -65,6 +73,28 @@ def _be_a_rank(load_order: Callable[[], LaunchOrder], voice: Voice) -> int:
         spawner.close()
     _leave(transport, exit_code)
     return exit_code
+
+
+def _promised_ranks(environ: Mapping[str, str]) -> int:
+    """How many ranks there are by the launcher's variables; 0: they do not say."""
+    texts = [environ.get(name, "") for name in _WORLD_SIZES]
+    return max(int(text) if text.isdecimal() else 0 for text in texts)
+
+
+def _leave_alone(promised: int, voice: Voice) -> NoReturn:
+    """mpiexec died right after it forked (nobody hears us), or is of another MPI (rank 0 says so).
+
+    Every rank is alone in a world of one then, and takes itself for rank 0.
+    """
+    if all(os.environ.get(name, "0") == "0" for name in _RANKS):
+        reason = (
+            f"mpiexec started {promised} ranks, but each is alone: mpiexec is gone, or it does not "
+            "belong to the MPI library; mpirun-infer doctor --run looks closer"
+        )
+        with suppress(OSError):
+            verdict = RankVerdict(exit_code=ExitCode.NO_WORKER, reason=reason)
+            voice.last_words(verdict, told=False)
+    os._exit(ExitCode.INCOMPLETE)
 
 
 def _be_the_master(

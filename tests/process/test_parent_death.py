@@ -5,9 +5,11 @@ import signal
 import subprocess
 import sys
 
+import pytest
 from waiting import wait_until
 
 from mpirun_infer.errors import ExitCode
+from mpirun_infer.supervise import parent_death
 from mpirun_infer.supervise.parent_death import die_with_parent
 
 PARENT = """
@@ -44,3 +46,15 @@ def test_a_parent_that_is_gone_before_the_call_is_noticed():
         die_with_parent(1 << 22)  # nobody's parent has this number
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == ExitCode.INCOMPLETE
+
+
+@pytest.mark.parametrize(("namespace", "code"), [(parent_death._HOST_PID_NAMESPACE, 75), ("x", 0)])
+def test_a_process_that_init_has_adopted_ends(monkeypatch, namespace, code):
+    """In a container's own PID namespace pid 1 may be mpiexec."""
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    monkeypatch.setattr(parent_death, "_pid_namespace", lambda: namespace)
+    pid = os.fork()
+    if pid == 0:
+        die_with_parent()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == code
