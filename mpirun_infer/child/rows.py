@@ -174,10 +174,11 @@ class RowFormat:
 
 def _elements(result):
     """What has a length and gives rows: the elements, or the DataFrame itself."""
-    if isinstance(result, (list, tuple)) or _is_frame(result):
+    if _is_frame(result):
         return result
-    if _is_a(result, "pandas", "Series"):
-        return list(result)
+    # Not list(result): that believes the len() of a class of the script's own.
+    if isinstance(result, (list, tuple)) or _is_a(result, "pandas", "Series"):
+        return list(iter(result))
     if _is_a(result, "numpy", "ndarray"):
         if result.ndim == 0:
             raise BadReturnError("run() returned a numpy array without dimensions; " + WANTED)

@@ -6,6 +6,7 @@ Touches: nothing.
 Never:   decides.
 """
 
+import zlib
 from typing import NamedTuple
 
 from mpirun_infer.core.events import Buffer
@@ -14,6 +15,8 @@ from mpirun_infer.core.printable import encodable
 from mpirun_infer.model import Failure, FailureKind, TryResult
 
 TEXT_CHARS_MAX = 20_000
+ROWS_MAX = 1 << 40
+"""Of one mini-batch; the sum over a run must stay a whole number that a record can hold."""
 
 Header = dict[str, object]
 
@@ -28,16 +31,23 @@ def read_result(header: Header, body: memoryview, process: int) -> tuple[TryResu
     header_bytes = _whole(header, "header_bytes")
     if header_bytes > len(body):
         raise ValueError(f"header_bytes {header_bytes} of {len(body)}")
+    count = _whole(header, "rows")
+    if count > ROWS_MAX:
+        raise ValueError(f"rows {count}")
+    rows = body[header_bytes:]
+    crc = _whole(header, "crc")
+    if crc != (found := zlib.crc32(rows)):
+        raise ValueError(f"crc {crc} of rows with {found}")
     result = TryResult(
-        rows=_whole(header, "rows"),
-        body_bytes=len(body) - header_bytes,
+        rows=count,
+        body_bytes=len(rows),
         header=bytes(body[:header_bytes]),
-        crc=_whole(header, "crc"),
-        run_s=_seconds(header, "run_s"),
-        load_s=_seconds(header, "load_s"),
+        crc=crc,
+        run_s=read_seconds(header, "run_s"),
+        load_s=read_seconds(header, "load_s"),
         process=process,
     )
-    return result, body[header_bytes:]
+    return result, rows
 
 
 def read_failure(header: Header, process: int, node: str, log: str) -> Failure:
@@ -50,7 +60,7 @@ def read_failure(header: Header, process: int, node: str, log: str) -> Failure:
         node=node,
         log=log,
         detail=read_text(header, "detail"),
-        run_s=_seconds(header, "run_s"),
+        run_s=read_seconds(header, "run_s"),
     )
 
 
@@ -79,14 +89,15 @@ def read_text(header: Header, key: str) -> str:
 
 def _whole(header: Header, key: str) -> int:
     value = header[key]
-    if not isinstance(value, int) or not 0 <= value < 1 << 62:
+    if type(value) is not int or not 0 <= value < 1 << 62:
         raise ValueError(f"{key} {value!r}")
     return value
 
 
-def _seconds(header: Header, key: str) -> float:
+def read_seconds(header: Header, key: str) -> float:
+    """A duration; ValueError when it is none."""
     value = header[key]
-    if not isinstance(value, int | float) or not 0 <= value < 1e9:
+    if type(value) not in (int, float) or not 0 <= value < 1e9:
         raise ValueError(f"{key} {value!r}")
     return float(value)
 

@@ -21,6 +21,7 @@ from mpirun_infer.supervise.answers import (
     read_failure,
     read_init_error,
     read_result,
+    read_seconds,
     read_text,
 )
 from mpirun_infer.supervise.autopsy import Cause, Finding, Try, broken_connection, examine
@@ -330,18 +331,20 @@ class Supervisor:
         header, body = frame
         match header["type"]:
             case "result":
-                answered = self._answered(header)
+                answered = read_answered(header)
                 result, rows = read_result(header, memoryview(body), self.process)
+                self._answered(answered)  # not before all of the frame was checked
                 self._work.note_run(result.run_s)
                 self._answers.succeeded(answered, result, rows)
             case "failed":
-                answered = self._answered(header)
+                answered = read_answered(header)
                 log = self._desk.error_log(self.process)
                 failure = read_failure(header, self.process, self.seat.node, log)
+                self._answered(answered)
                 self._keep_stack(answered, failure)
                 self._answers.failed(answered, failure)
             case "ready":
-                self._ready(float(str(header["init_s"])))
+                self._ready(read_seconds(header, "init_s"))
             case "init_failed":
                 self._init_error = read_init_error(header)
                 self._init_deadline = self._now + GOING_TIMEOUT_S
@@ -367,13 +370,11 @@ class Supervisor:
         self._was_ready = True
         self._answers.ready(init_s)
 
-    def _answered(self, header: dict[str, object]) -> tuple[int, int]:
-        """The try that a frame answers: it must be the one that was sent first."""
-        answered = read_answered(header)
+    def _answered(self, answered: tuple[int, int]) -> None:
+        """Take the try that a frame answers off: it must be the one that was sent first."""
         self._work.answered(answered)
         self._moved_at = self._now
         self._fruitless = 0
-        return answered
 
     def _forward(self) -> None:
         """Give the runner what it may have."""

@@ -10,6 +10,12 @@ import sys
 import time
 
 FOLDER = os.environ.get("MARKS", ".")
+FORGED = {
+    "forge_run_s": {"run_s": float("nan")},
+    "forge_rows": {"rows": sys.maxsize},
+    "forge_truth": {"rows": True},
+    "forge_crc": {"crc": 1},
+}
 
 
 def mark(name):
@@ -106,6 +112,11 @@ def act(name):
     if name == "forge_result":
         result = {"type": "result", "mini_batch": 99, "try": 1, "rows": 1, "header_bytes": 0}
         forge(dict(result, crc=0, run_s=0.0, load_s=0.0))
+    if name in FORGED:  # of the mini-batch that runs: the first one
+        result = {"type": "result", "mini_batch": 0, "try": 1, "rows": 1, "header_bytes": 0}
+        forge(dict(result, crc=0, run_s=0.0, load_s=0.0) | FORGED[name])
+    if name == "forge_failure":
+        forge({"type": "failed", "mini_batch": 0, "try": 1, "kind": "NONSENSE"})
     if name == "forge_ready":
         forge({"type": "ready", "init_s": 0})
     if name == "flood":

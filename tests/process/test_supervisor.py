@@ -329,10 +329,22 @@ def test_garbage_on_every_descriptor_ends_the_process(make):
     assert worker.works_again()
 
 
-@pytest.mark.parametrize("name", ["forge_result", "forge_ready"])
-def test_no_forged_frame_is_believed(make, name):
+FORGERIES = (
+    "forge_result",
+    "forge_ready",
+    "forge_run_s",
+    "forge_rows",
+    "forge_truth",
+    "forge_crc",
+    "forge_failure",
+)
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_no_forged_frame_is_believed_and_its_mini_batch_fails(make, name):
     worker = make().start()
     failure = worker.failure(name)
+    assert failure.kind is FailureKind.PROCESS_EXIT
     assert "a frame that makes no sense" in failure.error
     assert worker.works_again()
 

@@ -8,6 +8,7 @@ import pytest
 from mpirun_infer.core.messages import Ready, Result, Retired, Returned, encode
 from mpirun_infer.model import Failure, FailureKind, TryResult
 from mpirun_infer.supervise.answers import (
+    ROWS_MAX,
     TEXT_CHARS_MAX,
     Answers,
     read_answered,
@@ -23,7 +24,7 @@ RESULT = {
     "try": 1,
     "rows": 1,
     "header_bytes": 4,
-    "crc": zlib.crc32(ROWS),
+    "crc": zlib.crc32(ROWS[4:]),
     "run_s": 0.5,
     "load_s": 0,
 }
@@ -37,7 +38,7 @@ FAILED = {
     "detail": "Traceback",
     "run_s": 0.5,
 }
-NO_NUMBERS = (-1, 1.5, "1", None, [1], {}, 1 << 62, math.nan)
+NO_NUMBERS = (-1, 1.5, "1", None, [1], {}, 1 << 62, math.nan, True, False)
 
 
 def test_a_good_result():
@@ -46,7 +47,7 @@ def test_a_good_result():
         rows=1,
         body_bytes=4,
         header=b"a,b\n",
-        crc=zlib.crc32(ROWS),
+        crc=zlib.crc32(ROWS[4:]),
         run_s=0.5,
         load_s=0.0,
         process=7,
@@ -86,10 +87,20 @@ def test_a_forged_number_of_a_mini_batch(key, value):
 
 
 @pytest.mark.parametrize("key", ["run_s", "load_s"])
-@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, "1", None, 1e9])
+@pytest.mark.parametrize("value", [-0.1, math.nan, math.inf, "1", None, 1e9, True])
 def test_forged_seconds(key, value):
     with pytest.raises(ValueError, match=key):
         read_result({**RESULT, key: value}, memoryview(ROWS), 7)
+
+
+def test_more_rows_than_a_run_can_count():
+    with pytest.raises(ValueError, match="rows"):
+        read_result({**RESULT, "rows": ROWS_MAX + 1}, memoryview(ROWS), 7)
+
+
+def test_a_checksum_that_is_not_that_of_the_rows():
+    with pytest.raises(ValueError, match=r"crc \d+ of rows with \d+"):
+        read_result({**RESULT, "crc": zlib.crc32(ROWS)}, memoryview(ROWS), 7)
 
 
 def test_a_header_that_is_longer_than_the_body():

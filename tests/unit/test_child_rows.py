@@ -105,6 +105,18 @@ def test_anything_else_is_refused_in_words(result, text):
         rows(result)
 
 
+def lies_of_its_length(base):
+    return type("Liar", (base,), {"__len__": lambda _: sys.maxsize})
+
+
+@pytest.mark.parametrize("base", [list, tuple])
+@pytest.mark.parametrize("options", [{}, {"summary_only": True}, {"strict_rows": True}])
+def test_what_is_counted_is_what_is_there(base, options):
+    found = rows(lies_of_its_length(base)(["a", "b"]), **options)
+    assert found.count == 2
+    assert found.body == (b"" if options.get("summary_only") else b"a\nb\n")
+
+
 def test_an_element_without_text_is_named():
     class Loud:
         def __str__(self):
