@@ -82,7 +82,7 @@ def _promised_ranks(environ: Mapping[str, str]) -> int:
 
 
 def _leave_alone(promised: int, voice: Voice) -> NoReturn:
-    """mpiexec died right after it forked (nobody hears us), or is of another MPI (rank 0 says so).
+    """Our mpiexec died right after it forked, and nobody hears us; or it is of another MPI.
 
     Every rank is alone in a world of one then, and takes itself for rank 0.
     """
