@@ -74,6 +74,7 @@ class OwnFile:
         self._strict = strict
         self._space = space
         self._fd = disk.create(path)
+        self._counts_names = os.fstat(self._fd).st_nlink > 0  # some file systems always say 0
 
     def append(self, buffers: Sequence[Buffer]) -> None:
         """Write all of it, then sync if that is wanted; StorageError when that is impossible."""
@@ -87,6 +88,7 @@ class OwnFile:
         began: float | None = None
         while True:
             try:
+                self._expect_whole()
                 self._write(buffers)
                 break
             except OSError as error:
@@ -97,6 +99,21 @@ class OwnFile:
                 self._space.wait(began, error, wanted)
         self.end += wanted
         self._space.found()
+
+    def _expect_whole(self) -> None:
+        """A write behind the end of a file that somebody has cut would fill it up with NUL."""
+        found = os.fstat(self._fd)
+        if found.st_size < self.end:
+            raise StorageError(
+                f"storage: {self.path}: has {found.st_size:,} bytes, {self.end:,} were written: "
+                "somebody changed the file while the run went on; restore it from a copy, or start "
+                "over: --fresh"
+            )
+        if self._counts_names and not found.st_nlink:
+            raise StorageError(
+                f"storage: {self.path}: somebody removed the file while the run went on; restore "
+                "it from a copy, or start over: --fresh"
+            )
 
     def _write(self, buffers: Sequence[Buffer]) -> None:
         offset = self.end

@@ -374,3 +374,26 @@ def test_files_that_are_there_already_are_not_touched(bench, tmp_path):
     with pytest.raises(StorageError, match="is there already"):
         bench()
     assert Path(folder.segment(1)).read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["segment", "journal_segment"])
+@pytest.mark.parametrize("deed", ["cut", "removed"])
+def test_a_file_that_somebody_changes_meanwhile_is_told(bench, name, deed):
+    """Writing on at the old end would leave NUL bytes where rows were."""
+    b = bench()
+    b.committer.submit([committed(0, 0, b"one\n")], [b"one\n"])
+    b.until(1)
+    path = getattr(b.folder, name)(1)
+    size = os.path.getsize(path)
+    if deed == "cut":
+        os.truncate(path, 2)
+    else:
+        os.unlink(path)
+    b.committer.submit([committed(1, 4, b"two\n")], [b"two\n"])
+    error = b.error()
+    assert isinstance(error, StorageError)
+    told = f"has 2 bytes, {size:,} were written: somebody changed" if deed == "cut" else "removed"
+    assert path in str(error)
+    assert told in str(error)
+    if deed == "cut":
+        assert os.path.getsize(path) == 2
