@@ -6,6 +6,7 @@ Never:   blocks its caller; raises for a failed write: it counts what was lost.
 """
 
 import contextlib
+import errno
 import os
 import threading
 import time
@@ -34,10 +35,13 @@ class LogSink:
     def __init__(
         self,
         *,
+        root: str | None = None,
         control_dir: str | None = None,
         entries_max: int = ENTRIES_MAX,
         bytes_max: int = BYTES_MAX,
     ) -> None:
+        """With `root`, folders are made only below that one, and only while it is there."""
+        self._root = root
         self._control_dir = control_dir
         self._entries_max = entries_max
         self._bytes_max = bytes_max
@@ -156,19 +160,34 @@ class LogSink:
 
     def _attempt(self, write: Callable[[str, bytes], None], path: str, data: bytes) -> None:
         try:
-            write(path, data)
+            try:
+                write(path, data)
+            except FileNotFoundError:
+                _make_folders(os.path.dirname(path), self._root)
+                write(path, data)
         except OSError as error:
             self._failed += 1
             self._last_error = f"{path}: {error.strerror or error}"
 
 
+def _make_folders(folder: str, root: str | None) -> None:
+    """Not `makedirs` when there is a root: it would make the root again that somebody removed."""
+    if root is None:
+        os.makedirs(folder, exist_ok=True)
+        return
+    inside = os.path.relpath(folder, root)
+    if inside == ".." or inside.startswith("../"):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
+    made = root
+    for part in inside.split("/"):
+        made = os.path.join(made, part)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(made)
+
+
 def _append(path: str, data: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-    try:
-        fd = os.open(path, flags, 0o666)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        fd = os.open(path, flags, 0o666)
+    fd = os.open(path, flags, 0o666)
     try:
         while data:
             data = data[os.write(fd, data) :]
@@ -178,11 +197,7 @@ def _append(path: str, data: bytes) -> None:
 
 def _replace(path: str, data: bytes) -> None:
     draft = f"{path}.{os.getpid()}.new"
-    try:
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
     try:
         rest = data
         while rest:

@@ -95,3 +95,28 @@ def test_nothing_is_taken_after_close(tmp_path):
     sink.append(str(tmp_path / "x"), b"x")
     sink.replace(str(tmp_path / "x"), b"x")
     assert sink.losses.dropped == 2
+
+
+def test_folders_are_made_below_the_root(tmp_path):
+    sink = LogSink(root=str(tmp_path))
+    sink.append(str(tmp_path / "a" / "b" / "log.txt"), b"x")
+    sink.replace(str(tmp_path / "status"), b"y")
+    sink.close()
+    assert (tmp_path / "a" / "b" / "log.txt").read_bytes() == b"x"
+    assert (tmp_path / "status").read_bytes() == b"y"
+    assert sink.losses.failed == 0
+
+
+def test_a_root_that_is_gone_is_not_made_again(tmp_path):
+    root = tmp_path / "out"
+    root.mkdir()
+    sink = LogSink(root=str(root))
+    root.rename(tmp_path / "elsewhere")
+    sink.append(str(root / "logs" / "log.txt"), b"x")
+    sink.append(str(root / "log.txt"), b"x")
+    sink.append(str(tmp_path / "other" / "log.txt"), b"x")
+    sink.replace(str(root / ".hidden" / "status"), b"x")
+    sink.close()
+    assert sink.losses.failed == 4
+    assert os.listdir(tmp_path) == ["elsewhere"]
+    assert os.listdir(tmp_path / "elsewhere") == []
