@@ -6,6 +6,7 @@ Never:   imports MPI; starts a run (`launch.supervise_run` does).
 """
 
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -56,6 +57,7 @@ def find_launcher(environ: Mapping[str, str] = os.environ) -> Launcher:
             timeout=VERSION_TIMEOUT_S,
             check=False,
             stdin=subprocess.DEVNULL,
+            env=environment_for(os.environ),
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(f"{path} --version does not work ({error}); mpirun-infer doctor") from None
@@ -75,6 +77,17 @@ def _read_version(path: str, text: str) -> Launcher:
             return Launcher(path, family, match[1])
     first = text.strip().splitlines()[0] if text.strip() else "says nothing"
     return Launcher(path, "other", first[:80])
+
+
+def environment_for(environ: Mapping[str, str]) -> dict[str, str]:
+    """`environ` for mpiexec: Open MPI does not start without HOME, which a service may lack."""
+    environment = dict(environ)
+    if not environment.get("HOME"):
+        try:
+            environment["HOME"] = pwd.getpwuid(os.geteuid()).pw_dir or "/"
+        except KeyError:  # a container may run under a number that has no name
+            environment["HOME"] = "/"
+    return environment
 
 
 def argv(launcher: Launcher, ranks: int, command: Sequence[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """Which mpiexec it is, and how it is told to start ranks."""
 
 import os
+import pwd
 import sys
 
 import pytest
@@ -96,3 +97,20 @@ def test_the_command_line_of_each_family(monkeypatch, family, user, expected):
     monkeypatch.setattr(mpiexec.os, "geteuid", lambda: user)
     line = argv(Launcher("/m/mpiexec", family, "1"), 5, ["python", "-m", "x"])
     assert ["/m/mpiexec", *expected, "-n", "5", "python", "-m", "x"] == line
+
+
+def test_mpiexec_gets_a_home(monkeypatch):
+    own = pwd.getpwuid(os.geteuid()).pw_dir
+    assert mpiexec.environment_for({"HOME": "/h", "X": "1"}) == {"HOME": "/h", "X": "1"}
+    assert mpiexec.environment_for({"X": "1"}) == {"HOME": own, "X": "1"}
+    assert mpiexec.environment_for({"HOME": ""}) == {"HOME": own}
+    monkeypatch.setattr(os, "geteuid", lambda: 987_654_321)
+    assert mpiexec.environment_for({}) == {"HOME": "/"}
+
+
+def test_the_question_for_the_version_has_a_home_too(fake, monkeypatch):
+    path = fake("")
+    with open(path, "w") as file:
+        file.write('#!/bin/sh\necho "mpirun (Open MPI) ${HOME:-none}"\n')
+    monkeypatch.delenv("HOME")
+    assert find_launcher().version == pwd.getpwuid(os.geteuid()).pw_dir
