@@ -28,9 +28,9 @@ def write_bug_report(error: BaseException, arguments: Sequence[str]) -> str:
     """Write the report; returns the lines for the terminal."""
     text = _report(error, arguments)
     what = f"mpirun-infer: this is a bug of mpirun-infer: {type(error).__name__}: {error}"
-    for folder in (os.getcwd(), tempfile.gettempdir()):
-        path = os.path.join(folder, f"mpirun-infer-bug-{os.getpid()}.txt")
+    for folder_of in (os.getcwd, tempfile.gettempdir):
         try:
+            path = os.path.join(folder_of(), f"mpirun-infer-bug-{os.getpid()}.txt")
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8", errors="backslashreplace") as out:
                 out.write(text)

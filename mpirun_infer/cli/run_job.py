@@ -116,4 +116,7 @@ def _current_folder() -> str:
             return named
     except OSError:
         pass
-    return os.getcwd()
+    try:
+        return os.getcwd()
+    except OSError:
+        raise UsageError("the current folder is gone; cd to another one") from None

@@ -54,3 +54,18 @@ def test_it_goes_elsewhere_when_it_must(places, monkeypatch):
     (places[0] / NAME).touch()
     assert write_bug_report(error(), []).endswith(str(places[1] / NAME))
     assert "Traceback" in write_bug_report(error(), [])  # both names are taken: on the terminal
+
+
+def test_it_goes_elsewhere_when_the_current_folder_is_gone(places):
+    places[0].rmdir()
+    assert write_bug_report(error(), []).endswith(str(places[1] / NAME))
+
+
+def test_it_goes_to_the_terminal_when_there_is_no_folder_at_all(places, monkeypatch):
+    places[0].rmdir()
+
+    def none():
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    assert "Traceback" in write_bug_report(error(), [])
