@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 LONGEST_DEADLINE_S = 259_200.0
+WORKERS_MAX = 100_000
+SLOTS_PER_RANK_MAX = 1_024
 
 
 class Kind(StrEnum):
@@ -66,9 +68,19 @@ class Parameter:
         return "--" + self.name.replace("_", "-")
 
 
-def _integer(name: str, default: int | None, minimum: int, text: str, note: str = "") -> Parameter:
-    wanted = f"an integer >= {minimum} is wanted" + (f" ({note})" if note else "")
-    return Parameter(name, Kind.INTEGER, text, wanted, default, minimum=minimum, metavar="N")
+def _integer(
+    name: str,
+    default: int | None,
+    minimum: int,
+    text: str,
+    note: str = "",
+    maximum: int | None = None,
+) -> Parameter:
+    most = "" if maximum is None else f" and at most {maximum}"
+    wanted = f"an integer >= {minimum}{most} is wanted" + (f" ({note})" if note else "")
+    return Parameter(
+        name, Kind.INTEGER, text, wanted, default, minimum=minimum, maximum=maximum, metavar="N"
+    )
 
 
 def _deadline(
@@ -266,10 +278,22 @@ _ROWS = (
         metavar="TIME",
         later=True,
     ),
-    _integer("workers", None, 1, "Workers of the job. Default: one per GPU, else one per core."),
+    _integer(
+        "workers",
+        None,
+        1,
+        "Workers of the job. Default: one per GPU, else one per core.",
+        maximum=WORKERS_MAX,
+    ),
     _integer("process_count_per_node", None, 1, "Workers on each node."),
     _integer("node_count", None, 1, "Nodes of the job: those of the Slurm allocation, else 1."),
-    _integer("slots_per_rank", 1, 1, "Workers that one MPI rank looks after."),
+    _integer(
+        "slots_per_rank",
+        1,
+        1,
+        "Workers that one MPI rank looks after.",
+        maximum=SLOTS_PER_RANK_MAX,
+    ),
     _integer("min_workers", 1, 1, "Workers that must be left for the run to go on."),
     _integer("max_restarts", 5, 0, "Relaunches after the loss of a rank or node."),
     _integer("crash_limit", 3, 1, "Losses of its rank after which a running mini-batch failed."),
