@@ -21,7 +21,6 @@ from mpirun_infer.core.messages import (
     Hello,
     Release,
     Released,
-    Retired,
     Revoke,
     Welcome,
     decode_from_master,
@@ -68,17 +67,27 @@ class Worker:
         self._held_back: list[Dispatch] = []
         self._released = False
         self._farewell = False
-        self._zygote_lost = ""
         self._next_beat = 0.0
         self._starving = Backoff(max_s=STARVING_SLEEP_S)
         self._busy = Backoff(spins=0, max_s=BUSY_SLEEP_S)
 
     def run(self) -> None:
-        """Until the master lets this rank go."""
+        """Until the master lets this rank go.
+
+        Raises:
+            ZygoteLostError: no runner can be started any more. The end of this rank ends the job,
+                and the launcher starts all ranks anew, from the journal.
+        """
         self._send(Hello(facts=self._facts))
-        while not (self._released and self._all_closed()):
-            if not self._turn(time.monotonic()):
-                self._sleep()
+        try:
+            while not (self._released and self._all_closed()):
+                if not self._turn(time.monotonic()):
+                    self._sleep()
+        except ZygoteLostError as error:
+            self._lose_runners(error)
+            if not self._released:
+                self._close_logs()
+                raise
         self._leave()
 
     def wait_for_farewell(self) -> None:
@@ -158,6 +167,7 @@ class Worker:
     def _let_go(self, now: float, *, at_once: bool) -> None:
         self._released = True
         self._held_back.clear()
+        self._spawner.wake()
         for supervisor in self._supervisors.values():
             supervisor.release(now, at_once=at_once)
 
@@ -205,25 +215,12 @@ class Worker:
                 desk=self._desk,
             )
             self._supervisors[seat.worker] = supervisor
-            if self._zygote_lost:
-                self._retire(supervisor)
-            else:
-                supervisor.start(now)
+            supervisor.start(now)
 
     # ------------------------------------------------------------------ the zygote speaks
 
     def _on_zygote(self) -> None:
-        try:
-            events = self._spawner.poll()
-        except ZygoteLostError as error:
-            self._zygote_lost = str(error)
-            self._poller.unregister(self._spawner.fileno())
-            for supervisor in (*self._supervisors.values(), *self._leaving):
-                supervisor.abandon()
-            for supervisor in self._supervisors.values():
-                self._retire(supervisor)
-            return
-        for event in events:
+        for event in self._spawner.poll():
             owner = self._owner(event.token)
             if owner is None or self._desk is None:
                 continue
@@ -254,28 +251,26 @@ class Worker:
             worker = supervisor.seat.worker
             self._processes_used[worker] = max(used, self._processes_used.get(worker, 0))
 
-    def _retire(self, supervisor: Supervisor) -> None:
-        if self._welcome is not None:
-            self._send(
-                Retired(
-                    worker=supervisor.seat.worker,
-                    incarnation=self._welcome.incarnation,
-                    reason=f"{self._zygote_lost} (rank {self._transport.rank})",
-                    detail="",
-                    usage_error=False,
-                )
-            )
-
     # ------------------------------------------------------------------ the end
 
     def _all_closed(self) -> bool:
         slots = (*self._supervisors.values(), *self._leaving)
         return all(supervisor.state is State.CLOSED for supervisor in slots)
 
-    def _leave(self) -> None:
+    def _lose_runners(self, error: ZygoteLostError) -> None:
+        """They died with the zygote."""
+        if self._desk is not None:
+            self._desk.say(f"rank {self._transport.rank}: {error}")
+        for supervisor in (*self._supervisors.values(), *self._leaving):
+            supervisor.abandon()
+
+    def _close_logs(self) -> None:
         self._poller.close()
         if self._sink is not None:
             self._sink.close(LOGS_TIMEOUT_S)
+
+    def _leave(self) -> None:
+        self._close_logs()
         self._send(Released(processes=sum(self._processes_used.values())))
         self._transport.flush(LOGS_TIMEOUT_S)
 

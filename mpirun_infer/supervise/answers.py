@@ -89,7 +89,7 @@ def read_text(header: Header, key: str) -> str:
 
 def _whole(header: Header, key: str) -> int:
     value = header[key]
-    if type(value) is not int or not 0 <= value < 1 << 62:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << 62:
         raise ValueError(f"{key} {value!r}")
     return value
 
@@ -97,7 +97,7 @@ def _whole(header: Header, key: str) -> int:
 def read_seconds(header: Header, key: str) -> float:
     """A duration; ValueError when it is none."""
     value = header[key]
-    if type(value) not in (int, float) or not 0 <= value < 1e9:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e9:
         raise ValueError(f"{key} {value!r}")
     return float(value)
 

@@ -7,6 +7,7 @@ Never:   forks after MPI_Init; knows what a runner does.
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -15,11 +16,14 @@ from pathlib import Path
 
 import msgspec
 
-from mpirun_infer.errors import InferError
+from mpirun_infer.errors import IncompleteError
 
 SEND_BUFFER_BYTES = 4 << 20
 DATAGRAM_BYTES_MAX = 1 << 20
-LEAVE_TIMEOUT_S = 20.0
+LEAVE_TIMEOUT_S = 3.0
+"""For the zygote, from the end of its socket; the launcher gives a rank 5 s in all."""
+
+GONE = "the zygote is gone (killed from outside?); this rank can start no more runners"
 
 
 class Started(msgspec.Struct, frozen=True, tag_field="event", tag="started"):
@@ -55,7 +59,7 @@ ZygoteEvent = Started | SpawnFailed | Exited
 decode_event = msgspec.json.Decoder(ZygoteEvent).decode
 
 
-class ZygoteLostError(InferError):
+class ZygoteLostError(IncompleteError):
     """Raised when the zygote is gone: this rank cannot start runners any more."""
 
 
@@ -112,6 +116,7 @@ class Spawner:
 
     def kill(self, token: int) -> None:
         """SIGKILL the runner and everything that it started; `Exited` answers."""
+        self.wake()
         self._request({"op": "kill", "token": token})
 
     def poll(self) -> list[ZygoteEvent]:
@@ -125,22 +130,26 @@ class Spawner:
             except OSError as error:
                 raise ZygoteLostError(f"the zygote's socket failed: {error}") from error
             if not datagram:
-                raise ZygoteLostError(
-                    "the zygote is gone (killed from outside?); this rank can start no more runners"
-                )
+                raise ZygoteLostError(GONE)
             events.append(decode_event(datagram))
+
+    def wake(self) -> None:
+        """Let a zygote go on that somebody has stopped: it is needed now."""
+        self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         """Let the zygote kill what is left and end; waits for it, but not for ever."""
         self._socket.close()
+        self.wake()
         try:
             self._process.wait(LEAVE_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
+            self._process.wait()
 
     def _request(self, request: dict[str, object], fds: Sequence[int] = ()) -> None:
         data = json.dumps(request).encode("ascii")
         try:
             socket.send_fds(self._socket, [data], list(fds))
         except (BrokenPipeError, ConnectionResetError) as error:
-            raise ZygoteLostError("the zygote is gone (killed from outside?)") from error
+            raise ZygoteLostError(GONE) from error
