@@ -113,7 +113,7 @@ def test_all_errors_of_options_come_together(launched, capsys):
         '--input: "azureml:x" is no path here; mount or copy, then give the path',
         "output: missing; a folder is wanted (--output)",
         "--error-threshold: -5 is out of range; an integer >= -1 is wanted (-1 ignores failures)",
-        "--workers: x is not accepted; an integer >= 1 is wanted",
+        "--workers: x is not accepted; an integer >= 1 and at most 100000 is wanted",
     ]
 
 

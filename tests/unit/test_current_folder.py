@@ -19,7 +19,7 @@ def gone(tmp_path, monkeypatch):
 
 
 def test_it_is_told(gone):
-    with pytest.raises(UsageError, match="^the current folder is gone; cd to another one$"):
+    with pytest.raises(UsageError, match=r"^the current folder is gone; cd to another one$"):
         run_job._current_folder()
 
 
