@@ -303,9 +303,17 @@ def private(fd):
     return fd
 
 
+def private_stderr():
+    """A copy, out of the script's way; the thing itself when very few files are allowed."""
+    for lowest in (100, 10):
+        with contextlib.suppress(OSError):
+            return fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, lowest)
+    return 2
+
+
 def watch_stacks():
     """A dump on standard error at a crash, and whenever the rank asks for one."""
-    fd = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, 100)
+    fd = private_stderr()
     faulthandler.enable(fd, all_threads=True)
     faulthandler.register(load("wire").DUMP_SIGNAL, fd, all_threads=True, chain=False)
 

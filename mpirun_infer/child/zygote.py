@@ -80,7 +80,8 @@ class Zygote:
 
     Requests: {"op": "spawn", "token", "argv", "env", "cwd", "cores"} with the descriptors
     [protocol socket, page, stdout, stderr]; {"op": "signal", "token", "signal"} to the runner
-    alone; {"op": "kill", "token"}: SIGKILL its whole tree.
+    alone; {"op": "kill", "token"}: SIGKILL its whole tree; {"op": "refuse", "token", "error"}: a
+    spawn that the rank cannot ask for, to be answered in its turn.
     Events: {"event": "started", "token", "pid"}, {"event": "spawn_failed", "token", "error"},
     {"event": "exited", "token", "pid", "status", "killed", "left"} after the tree was swept.
     """
@@ -195,6 +196,8 @@ class Zygote:
                 raise ValueError(f"token in use, or {len(fds)} descriptors")
             self._spawn(request, token, fds)
             return
+        if request["op"] == "refuse":
+            raise ValueError(request["error"])
         runner = self._runners.get(token)
         if runner is None:
             return  # its end has been told

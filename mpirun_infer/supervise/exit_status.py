@@ -12,6 +12,9 @@ import signal
 FRAME = re.compile(rb'File "([^"\n]+)", line (\d+)(?:,)? in (\S+)')
 """A line of faulthandler's dump."""
 
+UNUSABLE_STATUS = 70
+"""Of a runner that cannot speak to its rank any more (`child.runner`)."""
+
 _PHASE_TEXT = {
     "import": "while it imported the entry script",
     "init": "in init()",
@@ -41,6 +44,11 @@ def exit_text(status: int, phase: str) -> str:
             hint = " (the kernel's out-of-memory killer, or someone's kill -9)"
         return f"runner killed by {name} {where}{hint}"
     code = os.waitstatus_to_exitcode(status)
+    if code == UNUSABLE_STATUS:
+        return (
+            f"the runner's connection was closed or broken {where}: does the script close "
+            "descriptors that it did not open?"
+        )
     return f"runner exited with status {code} {where} (os._exit, or an exit in C code)"
 
 

@@ -5,6 +5,7 @@ Touches: one child process and one socket.
 Never:   forks after MPI_Init; knows what a runner does.
 """
 
+import errno
 import json
 import os
 import signal
@@ -63,6 +64,13 @@ class ZygoteLostError(IncompleteError):
     """Raised when the zygote is gone: this rank cannot start runners any more."""
 
 
+class _TooLargeError(Exception):
+    """Raised when a request does not fit in a datagram."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(f"environment and arguments of {size} bytes are too large")
+
+
 class Spawner:
     """Starts its zygote when made; make it before MPI is initialised."""
 
@@ -108,7 +116,10 @@ class Spawner:
             "cwd": cwd,
             "cores": list(cores),
         }
-        self._request(request, fds)
+        try:
+            self._request(request, fds)
+        except _TooLargeError as error:
+            self._request({"op": "refuse", "token": token, "error": str(error)})
 
     def signal(self, token: int, number: int) -> None:
         """Send a signal to the runner itself."""
@@ -149,7 +160,13 @@ class Spawner:
 
     def _request(self, request: dict[str, object], fds: Sequence[int] = ()) -> None:
         data = json.dumps(request).encode("ascii")
+        if len(data) > DATAGRAM_BYTES_MAX:
+            raise _TooLargeError(len(data))
         try:
             socket.send_fds(self._socket, [data], list(fds))
         except (BrokenPipeError, ConnectionResetError) as error:
             raise ZygoteLostError(GONE) from error
+        except OSError as error:  # the kernel allows less than we do
+            if error.errno != errno.EMSGSIZE:
+                raise
+            raise _TooLargeError(len(data)) from error

@@ -315,6 +315,17 @@ def test_a_hang_can_be_seen_dumped_and_killed(any_rank):
     assert wire.read_page(any_rank.page)[:3] == (0, 1, wire.RUN)
 
 
+def test_few_open_files_are_enough(tmp_path):
+    launcher = tmp_path / "python"
+    launcher.write_text(f'#!/bin/sh\nulimit -n 64\nexec {sys.executable} "$@"\n')
+    launcher.chmod(0o755)
+    rank = Rank(tmp_path, python=str(launcher))
+    rank.ready("ok.py")
+    assert rank.run("/d/a.png")[0]["type"] == "result"
+    assert rank.leave() == ("", 0)
+    rank.close()
+
+
 def test_the_end_of_the_connection_ends_it(any_rank):
     any_rank.ready("ok.py").socket.close()
     assert any_rank.status() == 0

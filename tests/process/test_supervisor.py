@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -502,6 +504,25 @@ def test_an_interpreter_that_is_not_there(make):
 
 
 # --------------------------------------------------------------------------- the role speaks
+
+
+def test_an_environment_that_is_too_large_is_told_with_its_size(make, monkeypatch):
+    for number in range(12):
+        monkeypatch.setenv(f"LARGE_{number}", "x" * 100_000)
+    worker = make()
+    worker.supervisor.start(time.monotonic())
+    worker.until(lambda: worker.said(Retired), "the end")
+    (retired,) = worker.said(Retired)
+    assert re.search(r"environment and arguments of \d+ bytes are too large", retired.reason)
+
+
+def test_an_environment_that_the_kernel_will_not_send_is_told_too(make, monkeypatch):
+    worker = make()
+    worker.spawner._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 5000)
+    monkeypatch.setenv("LARGE", "x" * 100_000)
+    worker.supervisor.start(time.monotonic())
+    worker.until(lambda: worker.said(Retired), "the end")
+    assert "bytes are too large" in worker.said(Retired)[0].reason
 
 
 def test_revoke_gives_back_what_waits_and_answers_even_when_nothing_does(make):

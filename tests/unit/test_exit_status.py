@@ -4,9 +4,11 @@ import signal
 
 import pytest
 
-from mpirun_infer.supervise.exit_status import blamed_line, exit_text, phase_text
+from mpirun_infer.child import runner
+from mpirun_infer.supervise.exit_status import UNUSABLE_STATUS, blamed_line, exit_text, phase_text
 
 KILLED = "(the kernel's out-of-memory killer, or someone's kill -9)"
+DOES = "does the script close descriptors that it did not open?"
 EXITED = "(os._exit, or an exit in C code)"
 
 
@@ -34,12 +36,16 @@ def exited(code):
         (
             exited(70),
             "import",
-            f"runner exited with status 70 while it imported the entry script {EXITED}",
+            f"the runner's connection was closed or broken while it imported the entry script: {DOES}",
         ),
     ],
 )
 def test_the_end_of_a_process_in_words(status, phase, expected):
     assert expected == exit_text(int(status), phase)
+
+
+def test_the_status_is_that_of_the_runner():
+    assert runner.UNUSABLE_STATUS == UNUSABLE_STATUS
 
 
 @pytest.mark.parametrize(
