@@ -8,6 +8,7 @@ from mpirun_infer.child import runner
 from mpirun_infer.supervise.exit_status import UNUSABLE_STATUS, blamed_line, exit_text, phase_text
 
 KILLED = "(the kernel's out-of-memory killer, or someone's kill -9)"
+BROKEN = "the runner's connection was closed or broken"
 DOES = "does the script close descriptors that it did not open?"
 EXITED = "(os._exit, or an exit in C code)"
 
@@ -36,7 +37,7 @@ def exited(code):
         (
             exited(70),
             "import",
-            f"the runner's connection was closed or broken while it imported the entry script: {DOES}",
+            f"{BROKEN} while it imported the entry script: {DOES}",
         ),
     ],
 )
