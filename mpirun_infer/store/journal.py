@@ -16,6 +16,8 @@ part. Only if a later, valid line says that the bad one had been synced is it da
 Losing the records of a torn group is safe: the rows they would have named do not exist then.
 """
 
+import os
+import stat
 import zlib
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -84,7 +86,7 @@ class Reading:
 
     def __iter__(self) -> Iterator[tuple[int, Record]]:
         """Raises ResumeError on damage, and on what another version wrote."""
-        with open(self.path, "rb", buffering=1 << 20) as file:
+        with self._open() as file:
             readline = file.readline
             crc32 = zlib.crc32
             decode = _decoder.decode
@@ -108,6 +110,15 @@ class Reading:
                 self.next_seq += 1
                 self.good_bytes += len(line)
                 yield seq, record
+
+    def _open(self) -> BinaryIO:
+        fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # a FIFO would wait
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise ResumeError(
+                f"{self.path}: damage: is no file; restore it from a copy, or start over: --fresh"
+            )
+        return open(fd, "rb", buffering=1 << 20)
 
     def _seq(self, good: bytes) -> int:
         """The number a line carries, or -1."""

@@ -215,3 +215,11 @@ def test_reading_stops_at_the_accepted_end(tmp_path):
     path.write_bytes(b"".join(lines()[:4]) + b"zombie\n")
     reading = journal.read(str(path), stop_seq=5)
     assert (len(list(reading)), reading.next_seq) == (4, 5)
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo])
+def test_what_is_no_file_is_damage_and_does_not_hold_us(tmp_path, make):
+    path = tmp_path / "000001.jsonl"
+    make(path)
+    with pytest.raises(ResumeError, match=r"000001\.jsonl: damage: is no file; restore"):
+        list(journal.read(str(path)))
