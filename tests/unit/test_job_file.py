@@ -87,7 +87,7 @@ def test_all_errors_come_at_once_in_the_order_of_the_file():
         "job.yaml:8: run_max_try: given twice, first on line 7; keep one",
         "job.yaml: output: missing; a folder is wanted (--output)",
         "--set crash_limit: 0 is out of range; an integer >= 1 is wanted",
-        "--workers: 0 is out of range; an integer >= 1 is wanted",
+        "--workers: 0 is out of range; an integer >= 1 and at most 100000 is wanted",
     ]
     overrides = [set_override("crash_limit=0"), Override("--workers", ("workers",), "0")]
     found = problems(text, *overrides)
