@@ -16,7 +16,7 @@ from mpirun_infer.core.events import Buffer
 from mpirun_infer.errors import StorageError
 from mpirun_infer.store.disk import Disk, length_of
 
-_NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _BUFFERS_MAX = 1000  # IOV_MAX is 1024
 
 Notice = Callable[[str, str], None]
@@ -92,7 +92,7 @@ class OwnFile:
                 self._write(buffers)
                 break
             except OSError as error:
-                if error.errno not in _NO_SPACE:
+                if error.errno not in NO_SPACE:
                     raise broken(self.path, error) from error
                 began = time.monotonic() if began is None else began
                 self._cut_back()
@@ -159,7 +159,7 @@ def broken(path: str, error: OSError) -> StorageError:
     )
 
 
-def no_space_text(folder: str, error: OSError, wanted: int) -> str:
+def no_space_text(folder: str, error: OSError, wanted: int = 0) -> str:
     """`storage: no space left on /scratch (0 bytes free, 8 MB wanted)`."""
     place = folder
     while not os.path.ismount(place) and place != os.path.dirname(place):
@@ -170,7 +170,13 @@ def no_space_text(folder: str, error: OSError, wanted: int) -> str:
         free = _size(facts.f_bavail * facts.f_frsize)
     except OSError:
         free = "unknown"
-    return f"storage: {what} on {place} ({free} free, {_size(wanted)} wanted)"
+    more = f", {_size(wanted)} wanted" if wanted else ""
+    return f"storage: {what} on {place} ({free} free{more})"
+
+
+def no_room(folder: str, error: OSError) -> StorageError:
+    """For a run that finds no space before it has begun."""
+    return StorageError(f"{no_space_text(folder, error)}; free some, run the same command again")
 
 
 def _size(count: int) -> str:

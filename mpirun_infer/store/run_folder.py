@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator
 from mpirun_infer.errors import HeldError, ResumeError, UsageError
 from mpirun_infer.store import lock
 from mpirun_infer.store.disk import Disk
+from mpirun_infer.store.own_file import NO_SPACE, broken, no_room
 
 FOLDER_VERSION = 1
 _MARKER = "mpirun_infer run folder, version "
@@ -108,6 +109,21 @@ class RunFolder:
         except FileNotFoundError:
             return []
         return sorted(int(name[:-6]) for name in names if re.fullmatch(r"\d{6,}\.jsonl", name))
+
+    def epochs_with_files(self) -> list[int]:
+        """Epochs that were begun, or have rows to retire, in order."""
+        segment = re.compile(rf"{re.escape(self.name)}\.partial(?:\.(\d+))?")
+        found = {
+            int(match[1] or 1)
+            for folder, pattern in (
+                (self.output, segment),
+                (self.rows_dir, _IN_ROWS_DIR),
+                (self.lock_dir, re.compile(r"(\d+)")),
+            )
+            for name in os.listdir(folder)
+            if (match := pattern.fullmatch(name))
+        }
+        return sorted(found)
 
     def manifest(self, epoch: int) -> str:
         """The mini-batches that an epoch listed."""
@@ -196,11 +212,23 @@ class RunFolder:
     # ------------------------------------------------------------------ the folder itself
 
     def is_ours(self) -> bool:
-        """Whether a run has been here."""
-        return os.path.isfile(self.version_file)
+        """Whether a run has been here; UsageError when that cannot be known."""
+        try:
+            return stat.S_ISREG(os.stat(self.version_file).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError as error:
+            why = (error.strerror or str(error)).lower()
+            raise UsageError(
+                f"{self.version_file}: cannot be read: {why}; see to its rights, or give another "
+                "output folder: --output"
+            ) from error
 
     def prepare(self) -> None:
-        """Create what is missing; UsageError when the folder is foreign or cannot be written."""
+        """Create what is missing.
+
+        UsageError when the folder is foreign or cannot be written, StorageError without space.
+        """
         try:
             os.makedirs(self.output, exist_ok=True)
             self._check_foreign()
@@ -219,6 +247,8 @@ class RunFolder:
             for folder in (self.hidden, self.output):
                 Disk().fsync_folder(folder)
         except OSError as error:
+            if error.errno in NO_SPACE:
+                raise no_room(self.output, error) from error
             raise UsageError(
                 f"{self.output}: cannot be used as the output folder: {error.strerror}"
                 f"{_named(error, self.output)}; give another one: --output"
@@ -286,11 +316,16 @@ class RunFolder:
     def keep_job(self, text: str) -> None:
         """The job as resolved, for people; it may hold secrets (environment_variables)."""
         draft = f"{self.job_file}.new"
-        fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
-            os.fchmod(fd, 0o600)
-            file.write(text)
-        os.replace(draft, self.job_file)
+        try:
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+            with os.fdopen(fd, "w", encoding="utf-8", errors="backslashreplace") as file:
+                os.fchmod(fd, 0o600)
+                file.write(text)
+            os.replace(draft, self.job_file)
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                raise no_room(self.output, error) from error
+            raise broken(self.job_file, error) from error
 
     def move_aside(self) -> str:
         """Rename the whole run to `<output>.old-<n>`; its new name, or "" if there was none.
@@ -348,6 +383,8 @@ def make_script_folders(paths: Iterable[str]) -> None:
         try:
             os.makedirs(path, exist_ok=True)
         except OSError as error:
+            if error.errno in NO_SPACE:
+                raise no_room(path, error) from error
             raise UsageError(f"outputs: {path}: cannot be made: {error.strerror}") from error
 
 

@@ -1,13 +1,14 @@
 """The run folder: ours or refused, and where everything is."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from mpirun_infer.errors import ResumeError, UsageError
+from mpirun_infer.errors import ResumeError, StorageError, UsageError
 from mpirun_infer.store import wall
-from mpirun_infer.store.run_folder import RunFolder
+from mpirun_infer.store.run_folder import RunFolder, make_script_folders
 
 
 @pytest.fixture
@@ -159,3 +160,46 @@ def test_moving_aside_takes_the_next_free_name(folder):
 def test_the_wall_clock_is_text():
     assert len(wall.now_text()) == 20
     assert wall.now_text()[-1] == "Z"
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT])
+@pytest.mark.parametrize("call", ["makedirs", "rename"])
+def test_a_disk_that_is_full_before_the_start_is_a_storage_error(folder, monkeypatch, reason, call):
+    def full(*args, **kwargs):
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(StorageError, match=r"storage: (no space left|quota is used up) on .*free"):
+        folder.prepare()
+    if call == "makedirs":
+        with pytest.raises(StorageError, match="free some, run the same command again"):
+            make_script_folders([f"{folder.output}/x"])
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"), [(errno.ENOSPC, "no space left"), (errno.EIO, "Input/output error")]
+)
+def test_a_job_that_cannot_be_kept_is_a_storage_error(folder, monkeypatch, reason, words):
+    folder.prepare()
+
+    def fails(*args, **kwargs):
+        raise OSError(reason, os.strerror(reason))
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(StorageError, match=words):
+        folder.keep_job("{}")
+
+
+def test_a_run_that_cannot_be_looked_at_is_not_called_foreign(folder, monkeypatch):
+    folder.prepare()
+    real = os.stat
+
+    def denied(path, *args, **kwargs):
+        if path == folder.version_file:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", denied)
+    for deed in (folder.prepare, folder.move_aside):
+        with pytest.raises(UsageError, match="version: cannot be read: permission denied"):
+            deed()
