@@ -318,8 +318,8 @@ class Committer:
         return not self._abandoned
 
     def _expect_ours(self) -> None:
-        if self._lock.superseded():
+        lost = self._lock.why_lost(self._folder)
+        if lost:
             raise StorageError(
-                f"{self._folder.output}: another master took over (epoch {self._lock.epoch + 1} "
-                "has begun, or the folder was moved); this one stops and changes nothing more"
+                f"{self._folder.output}: {lost}; this master stops and changes nothing more"
             )

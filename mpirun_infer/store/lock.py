@@ -16,18 +16,22 @@ Whether the holder of the newest epoch lives:
 import contextlib
 import errno
 import os
+import re
 import time
 from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
 
-from mpirun_infer.errors import HeldError, UsageError
+from mpirun_infer.errors import HeldError, InferError, ResumeError, UsageError
 from mpirun_infer.model import launch_pid
 from mpirun_infer.store.host import HostFacts, host_facts, pid_start
+from mpirun_infer.store.own_file import NO_SPACE, no_room
 
 OBSERVE_S = 30.0
 BEAT_S = 2.0
+EPOCH_MAX = 1_000_000_000
+_EPOCH = re.compile(r"[1-9][0-9]*")
 _LOOK_S = 0.5
 _COUNTER_DIGITS = 20
 _HELD = "held    "
@@ -94,6 +98,25 @@ class Lock:
         finally:
             os.close(fd)
 
+    def why_lost(self, place: LockPlace) -> str:
+        """Why this epoch may write nothing more at `place`, in words; empty: it may."""
+        if not self.superseded():
+            try:
+                here = os.path.samestat(os.fstat(self._folder_fd), os.stat(place.lock_dir))
+            except FileNotFoundError:
+                here = False
+            except OSError:
+                here = True  # a fault of the moment; a write will tell
+            return "" if here else "somebody moved the folder"
+        try:
+            if _exists(self._folder_fd, self.epoch + 1):
+                return f"another master took over (epoch {self.epoch + 1} has begun)"
+            if _exists(self._folder_fd, self.epoch):
+                return f"another master may have taken over ({place.lock_dir} cannot be read)"
+        except OSError as error:
+            return f"another master may have taken over ({place.lock_dir}: {error.strerror})"
+        return "somebody removed the folder, or files in its .mpirun_infer"
+
     def beat(self) -> None:
         """A sign of life for other hosts; failures are ignored: at worst we look dead."""
         self._counter += 1
@@ -146,10 +169,10 @@ def acquire(
     try:
         folder_fd = os.open(place.lock_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise UsageError(f"{place.lock_dir}: cannot be opened: {error.strerror}") from error
+        raise _no_lock(place, "opened", error) from error
     try:
         while True:
-            newest = _newest(folder_fd)
+            newest = _newest(place, folder_fd)
             if newest:
                 _expect_free(place, folder_fd, newest, launch, facts, observe_s, clock, sleep)
             content = _LockFile(
@@ -164,19 +187,31 @@ def acquire(
                 return Lock(content.epoch, folder_fd)
     except OSError as error:
         os.close(folder_fd)
-        raise UsageError(f"{place.lock_dir}: cannot be locked: {error.strerror}") from error
+        raise _no_lock(place, "locked", error) from error
     except BaseException:
         os.close(folder_fd)
         raise
 
 
-def _newest(folder_fd: int) -> int:
-    """The highest epoch, 0 if there is none."""
+def _no_lock(place: LockPlace, what: str, error: OSError) -> InferError:
+    if error.errno in NO_SPACE:
+        return no_room(place.output, error)
+    return UsageError(f"{place.lock_dir}: cannot be {what}: {error.strerror}")
+
+
+def _newest(place: LockPlace, folder_fd: int) -> int:
+    """The highest epoch, 0 if there is none; ResumeError when no run can have come so far."""
     fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder_fd)
     try:
-        return max((int(name) for name in os.listdir(fd) if name.isdecimal()), default=0)
+        names = [name for name in os.listdir(fd) if _EPOCH.fullmatch(name)]
     finally:
         os.close(fd)
+    newest = max(map(int, names), default=0)
+    if newest > EPOCH_MAX:
+        raise ResumeError(
+            f"{place.lock_dir}/{newest}: damage: no run has had so many launches; remove the file"
+        )
+    return newest
 
 
 def _create(folder_fd: int, content: _LockFile) -> bool:
@@ -244,7 +279,9 @@ def _create_plainly(folder_fd: int, name: str, content: _LockFile) -> bool:
 def _read(folder_fd: int, epoch: int) -> _LockFile | None:
     """None when it cannot be read (yet)."""
     try:
-        fd = os.open(str(epoch), os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder_fd)
+        # What is a FIFO now must not hold us.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+        fd = os.open(str(epoch), flags, dir_fd=folder_fd)
     except OSError:
         return None
     try:
@@ -335,7 +372,7 @@ def expect_free(place: LockPlace, *, launch: str) -> None:
     except OSError:
         return
     try:
-        epoch = _newest(folder_fd)
+        epoch = _newest(place, folder_fd)
         content = _read(folder_fd, epoch) if epoch else None
         others = content is not None and content.launch != launch
         if content is not None and others and _lives(content, host_facts()):
@@ -360,7 +397,7 @@ def peek(
     except OSError:
         return None
     try:
-        epoch = _newest(folder_fd)
+        epoch = _newest(place, folder_fd)
         content = _read(folder_fd, epoch) if epoch else None
         if content is None:
             return None

@@ -22,7 +22,7 @@ creates its lock file, then calls `retire`, then reads Z's journal.
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 
 import msgspec
 
@@ -72,14 +72,16 @@ def layout(segments: Sequence[Segment], header: HeaderPlace | None) -> list[Rang
     return ranges
 
 
-def retire(folder: RunFolder, epochs: Iterable[int], *, disk: Disk | None = None) -> None:
+def retire(folder: RunFolder, epochs: Container[int], *, disk: Disk | None = None) -> None:
     """Put the segments of earlier epochs where they can no longer be published by their makers.
 
     May be repeated, and may be done by two at once.
     """
     disk = disk or Disk()
     try:
-        for epoch in epochs:
+        for epoch in folder.epochs_with_files():
+            if epoch not in epochs:
+                continue
             _retire(folder, epoch, disk)
             _unlink(disk, folder.assembled(epoch))
         disk.fsync_folder(folder.rows_dir)
@@ -321,9 +323,13 @@ def _short(path: str, found: int, wanted: int) -> ResumeError:
 
 
 def _superseded(folder: RunFolder, lock: Lock) -> StorageError:
+    why = lock.why_lost(folder)
+    if not why and not os.path.lexists(folder.segment(lock.epoch)):
+        why = f"somebody removed {folder.segment(lock.epoch)}"
+    why = why or "another master may have taken over"
     return StorageError(
-        f"{folder.output}: another master took over while epoch {lock.epoch} published its rows; "
-        "this one stops and changes nothing more"
+        f"{folder.output}: {why} while epoch {lock.epoch} published its rows; this master stops "
+        "and changes nothing more"
     )
 
 

@@ -397,3 +397,10 @@ def test_a_file_that_somebody_changes_meanwhile_is_told(bench, name, deed):
     assert told in str(error)
     if deed == "cut":
         assert os.path.getsize(path) == 2
+
+
+def test_a_master_whose_folder_was_moved_says_so(bench):
+    b = bench()
+    os.rename(b.folder.output, f"{b.folder.output}.moved")
+    b.committer.submit([committed(0, 0, b"x")], [b"x"])
+    assert f"{b.folder.output}: somebody moved the folder; this master stops" in str(b.error())

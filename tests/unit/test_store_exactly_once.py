@@ -341,7 +341,7 @@ def test_a_zombie_whose_rename_comes_after_a_takeover_finds_nothing_to_rename(tm
             super().rename(source, target, folder_fd)
 
     zombie = Master(output, Stopped())
-    with pytest.raises(StorageError, match="another master took over while epoch 1 published"):
+    with pytest.raises(StorageError, match=r"another master took over .* while epoch 1 published"):
         zombie.work()
     assert not (output / "rows.txt").exists()
     zombie.close()
@@ -392,6 +392,25 @@ def test_a_run_moved_aside_is_not_published_into_its_place(tmp_path):
     fresh[0].close()
     complete(output)
     expect_exact(output)
+
+
+@pytest.mark.parametrize("deed", ["removed", "moved"])
+def test_who_changed_the_folder_is_not_called_another_master(tmp_path, deed):
+    output = tmp_path / "out"
+    master = Master(output)
+    master.begin()
+    master.commit(range(7))
+    master.end()
+    segments, header = master._all()
+    if deed == "removed":
+        os.unlink(master.folder.segment(1))
+        told = r"somebody removed .*rows\.txt\.partial while epoch 1 published"
+    else:
+        output.rename(tmp_path / "elsewhere")
+        told = "somebody moved the folder while epoch 1 published"
+    with pytest.raises(StorageError, match=told):
+        publish.publish(master.folder, master.lock, segments, header)
+    master.close()
 
 
 # --------------------------------------------------------------------------- failed runs

@@ -2,13 +2,14 @@
 
 import errno
 import os
+import shutil
 import threading
 
 import msgspec
 import pytest
 
-from mpirun_infer.errors import HeldError
-from mpirun_infer.store import lock
+from mpirun_infer.errors import HeldError, ResumeError, StorageError
+from mpirun_infer.store import lock, publish
 from mpirun_infer.store.run_folder import RunFolder
 
 
@@ -182,3 +183,73 @@ def test_peek_takes_nothing(folder):
     assert lock.peek(folder).alive is None
     clock = Clock()
     assert lock.peek(folder, observe_s=30, clock=clock, sleep=clock.sleep).alive is False
+
+
+@pytest.mark.parametrize("name", ["1000000001", "1" + 20 * "0"])
+def test_a_number_that_no_run_can_reach_is_damage(folder, name):
+    open(os.path.join(folder.lock_dir, name), "w").close()
+    for deed in (
+        lambda: acquire(folder),
+        lambda: lock.peek(folder),
+        lambda: lock.expect_free(folder, launch=""),
+    ):
+        with pytest.raises(ResumeError, match=f"/{name}: damage: .*remove the file"):
+            deed()
+
+
+@pytest.mark.parametrize("name", ["007", "\u0663", "0"])
+def test_what_is_no_number_of_an_epoch_is_nobodys(folder, name):
+    open(os.path.join(folder.lock_dir, name), "w").close()
+    clock = Clock()
+    assert (acquire(folder, clock=clock).epoch, clock.now) == (1, 0.0)
+
+
+def test_a_lock_file_that_is_a_fifo_does_not_hold_us(folder):
+    os.mkfifo(os.path.join(folder.lock_dir, "1"))
+    assert acquire(folder).epoch == 2
+
+
+def test_a_gap_of_many_epochs_costs_nothing(folder):
+    """Only epochs that left files are retired."""
+    open(os.path.join(folder.lock_dir, "1000000000"), "w").close()
+    for epoch in (1, 3):
+        open(folder.segment(epoch), "w").close()
+    open(folder.assembled(3), "w").close()
+    publish.retire(folder, range(1, 1_000_000_001))
+    assert sorted(os.listdir(folder.rows_dir)) == ["1", "3"]
+
+
+def test_a_full_disk_is_a_storage_error(folder, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(lock, "_create", full)
+    with pytest.raises(StorageError, match="no space left"):
+        acquire(folder)
+
+
+def take_over(folder):
+    acquire(folder, launch="L")
+
+
+def move(folder):
+    os.rename(folder.output, f"{folder.output}.moved")
+
+
+def remove(folder):
+    shutil.rmtree(folder.output)
+
+
+@pytest.mark.parametrize(
+    ("deed", "words"),
+    [
+        (lambda _: None, ""),
+        (take_over, "another master took over (epoch 2 has begun)"),
+        (move, "somebody moved the folder"),
+        (remove, "somebody removed the folder, or files in its .mpirun_infer"),
+    ],
+)
+def test_why_an_epoch_may_write_no_more(folder, deed, words):
+    held = acquire(folder, launch="L")
+    deed(folder)
+    assert held.why_lost(folder) == words
