@@ -23,6 +23,7 @@ import msgspec
 
 from mpirun_infer.core.records import Ended
 from mpirun_infer.errors import ExitCode
+from mpirun_infer.launch.mpiexec import environment_for
 from mpirun_infer.launch.scratch import Scratch, is_alive
 from mpirun_infer.launch.signals import StopRequests
 from mpirun_infer.model import LIBRARY_PATH_VARIABLE, LaunchOrder, RankVerdict, launch_pid
@@ -89,7 +90,7 @@ class Ranks:
         environment = self._cleanup.enter_context(Scratch())
         self._process = subprocess.Popen(
             self._line,
-            env=os.environ
+            env=environment_for(os.environ)
             | {LIBRARY_PATH_VARIABLE: os.environ.get("LD_LIBRARY_PATH", "")}
             | environment,
             stdin=subprocess.DEVNULL,

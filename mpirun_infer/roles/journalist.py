@@ -8,6 +8,7 @@ Never:   blocks; decides; writes rows or records.
 
 import os
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -44,13 +45,18 @@ class Journalist:
         run_id: str,
         speaks: bool,
         resumed: int | None,
+        fence: Callable[[], bool],
     ) -> None:
-        """`resumed`: mini-batches settled by earlier epochs; None: nothing is kept of those."""
+        """Begin the files of this epoch.
+
+        `resumed`: mini-batches settled by earlier epochs; None: nothing is kept of those. `fence`:
+        whether another master has taken over (asked in the log thread).
+        """
         self._folder = folder
         self._job = job
         self._epoch = epoch
         self._speaks = speaks
-        self._sink = LogSink(control_dir=folder.control_dir)
+        self._sink = LogSink(control_dir=folder.control_dir, root=folder.output, fence=fence)
         self._processes: dict[tuple[str, int], ProcessTotals] = {}
         self._started_at = time.monotonic()
         self._next_status = 0.0

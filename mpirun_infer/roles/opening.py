@@ -126,6 +126,7 @@ def _open_locked(
         run_id=run_id,
         speaks=order.speaks,
         resumed=ledger.finals if recovered.opened else None,
+        fence=lock.superseded,
     )
     lister = Lister(
         [(entry.name, entry.path) for entry in job.inputs],

@@ -188,7 +188,7 @@ class Worker:
         plan = read_plan(welcome.plan)
         if self._desk is None:
             folder = RunFolder(plan.output_folder, "rows")
-            self._sink = LogSink()
+            self._sink = LogSink(root=plan.output_folder)
             self._desk = RankDesk(folder, self._sink, self._facts.node, self._transport.rank)
         self._desk.say(f"joined as incarnation {welcome.incarnation}, pid {os.getpid()}")
         if welcome.first_on_node:

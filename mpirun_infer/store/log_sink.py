@@ -36,11 +36,18 @@ class LogSink:
         self,
         *,
         root: str | None = None,
+        fence: Callable[[], bool] | None = None,
         control_dir: str | None = None,
         entries_max: int = ENTRIES_MAX,
         bytes_max: int = BYTES_MAX,
     ) -> None:
-        """With `root`, folders are made only below that one, and only while it is there."""
+        """A sink.
+
+        With `root`, folders are made only below that one, and only while it is there. `fence` is
+        asked before each round of writing: once it says True, what is there belongs to another
+        master, and nothing more is written.
+        """
+        self._fence = fence
         self._root = root
         self._control_dir = control_dir
         self._entries_max = entries_max
@@ -116,6 +123,8 @@ class LogSink:
                 appends, self._appends = self._appends, deque()
                 replaces, self._replaces = self._replaces, {}
                 closing = self._closing
+            if self._fence is not None and (appends or replaces) and self._fence():
+                appends, replaces = deque(), {}
             self._write_appends(appends)
             for path, data in replaces.items():
                 self._attempt(_replace, path, data)
