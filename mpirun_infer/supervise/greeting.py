@@ -38,9 +38,12 @@ class Greeting:
             return {"type": "shutdown"}, InitError(reason, "", usage_error=True)
         return setup_frame(self._plan, process, folders), None
 
-    def judge(self, finding: Finding) -> InitError:
-        """Why a process died that told of no failure of import or init()."""
-        if self._greeted is None:  # nor did an earlier one: it is no Python, or an old one
+    def judge(self, finding: Finding, *, killed: bool) -> InitError:
+        """Why a process died that told of no failure of import or init().
+
+        `killed`: by a signal, which says nothing about what it was: it deserves another try.
+        """
+        if self._greeted is None and not killed:  # nor did an earlier one: no Python, or an old one
             reason = self._wrong_python(finding.error)
             return InitError(reason, finding.detail, usage_error=True)
         where = f", {finding.where}" if finding.where else ""

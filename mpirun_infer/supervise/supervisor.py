@@ -207,7 +207,7 @@ class Supervisor:
         elif self._was_ready:
             self._died_at_work(finding)
         else:
-            self._died_at_start(finding)
+            self._died_at_start(finding, killed=os.WIFSIGNALED(event.status))
 
     def spawn_failed(self, event: SpawnFailed) -> None:
         """There is no process."""
@@ -248,8 +248,8 @@ class Supervisor:
         else:
             self.start(self._now)
 
-    def _died_at_start(self, finding: Finding) -> None:
-        told = self._init_error or self._greeting.judge(finding)
+    def _died_at_start(self, finding: Finding, *, killed: bool) -> None:
+        told = self._init_error or self._greeting.judge(finding, killed=killed)
         self._try_again(told.reason, told.detail, usage_error=told.usage_error)
 
     def _try_again(self, reason: str, detail: str, *, usage_error: bool) -> None:
