@@ -95,6 +95,7 @@ class Crew:
         self._starving: dict[int, None] = {}
         self._hungry: dict[int, None] = {}
         self._prefetching: dict[int, None] = {}
+        self._starting: set[int] = set()
 
     def seat(self, rank: int, numbers: range) -> list[Worker]:
         """(Re)create the workers of a rank under a new incarnation; they are not ready yet."""
@@ -116,6 +117,9 @@ class Crew:
         self._starving.pop(number, None)
         self._hungry.pop(number, None)
         self._prefetching.pop(number, None)
+        self._starting.discard(number)
+        if not worker.ready and not worker.retired:
+            self._starting.add(number)
         if not worker.ready or worker.retired or worker.revoking:
             return
         if not worker.handed:
@@ -131,6 +135,10 @@ class Crew:
             for number in pool:
                 return self.workers[number]
         return None
+
+    def someone_starts(self) -> bool:
+        """Whether a worker may become ready at any moment."""
+        return bool(self._starting)
 
     def someone_starves(self) -> bool:
         """Whether a ready worker has nothing to do."""

@@ -40,6 +40,9 @@ from mpirun_infer.roles.voice import Voice
 from mpirun_infer.transport.base import Backoff, PeerLost, Transport
 
 TICK_S = 0.25
+START_SLEEP_S = 0.001
+"""While a worker starts: when it is ready, it waits for its first mini-batch."""
+
 IDLE_SLEEP_S = 0.005
 """Reached by doubling, so a sleep is about as long as the silence before it: whoever answers after
 a run of some milliseconds finds the master awake, and long runs cost no wake-ups."""
@@ -123,6 +126,8 @@ class Master:
             if self.turn(time.monotonic()):
                 backoff.reset()
                 continue
+            starts = self.scheduler.crew.someone_starts()
+            backoff.max_s = START_SLEEP_S if starts else IDLE_SLEEP_S
             pause_s = backoff.next_s()
             if pause_s:
                 time.sleep(pause_s)

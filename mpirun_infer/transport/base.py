@@ -63,8 +63,8 @@ class Backoff:
     """
 
     def __init__(self, *, spins: int = 20, max_s: float = 0.002) -> None:
+        self.max_s = max_s
         self._spins = spins
-        self._max_s = max_s
         self._calls = 0
         self._sleep_s = 0.0
 
@@ -78,5 +78,5 @@ class Backoff:
         self._calls += 1
         if self._calls <= self._spins:
             return 0.0
-        self._sleep_s = min(self._max_s, max(20e-6, 2 * self._sleep_s))
+        self._sleep_s = min(self.max_s, max(20e-6, 2 * self._sleep_s))
         return self._sleep_s
