@@ -88,7 +88,11 @@ def check_machine(*, start_ranks: bool) -> Iterator[Check]:
     yield _cores()
     yield _gpus()
     yield _shared_memory()
-    yield _write_access(os.getcwd())
+    try:
+        yield _write_access(os.getcwd())
+    except OSError:
+        gone = "the current folder is gone"
+        yield Check(Mark.WARN, "write access", gone, "cd to another one")
 
 
 def compare(library_text: str, family: str, version: str) -> Check:
@@ -196,6 +200,7 @@ def _call(command: Sequence[str], timeout_s: float) -> tuple[int | None, str, st
     try:
         child = subprocess.Popen(
             list(command),
+            env=mpiexec.environment_for(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
