@@ -14,7 +14,6 @@ Whether the holder of the newest epoch lives:
 """
 
 import contextlib
-import errno
 import os
 import re
 import time
@@ -25,7 +24,9 @@ import msgspec
 
 from mpirun_infer.errors import HeldError, InferError, ResumeError, UsageError
 from mpirun_infer.model import launch_pid
+from mpirun_infer.store import lock_file
 from mpirun_infer.store.host import HostFacts, host_facts, pid_start
+from mpirun_infer.store.lock_file import LockFile
 from mpirun_infer.store.own_file import NO_SPACE, no_room
 
 OBSERVE_S = 30.0
@@ -33,9 +34,6 @@ BEAT_S = 2.0
 EPOCH_MAX = 1_000_000_000
 _EPOCH = re.compile(r"[1-9][0-9]*")
 _LOOK_S = 0.5
-_COUNTER_DIGITS = 20
-_HELD = "held    "
-_RELEASED = "released"
 
 
 class LockPlace(Protocol):
@@ -43,16 +41,6 @@ class LockPlace(Protocol):
 
     output: str
     lock_dir: str
-
-
-class _LockFile(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of a lock file. `counter` and `state` come first: they are rewritten in place."""
-
-    counter: str
-    state: str
-    epoch: int
-    launch: str
-    facts: HostFacts
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +62,7 @@ class Lock:
         self.epoch = epoch
         self._folder_fd = folder_fd
         self._counter = 0
-        self._state = _HELD
+        self._state = lock_file.HELD
 
     @property
     def folder_fd(self) -> int:
@@ -124,7 +112,7 @@ class Lock:
 
     def release(self) -> None:
         """Say that this epoch ended by decision: a successor need not watch for signs of life."""
-        self._state = _RELEASED
+        self._state = lock_file.RELEASED
         self._rewrite()
 
     def close(self) -> None:
@@ -138,13 +126,9 @@ class Lock:
             # Opened each time: closing is what sends it to an NFS server.
             fd = os.open(str(self.epoch), os.O_WRONLY | os.O_CLOEXEC, dir_fd=self._folder_fd)
             try:
-                os.pwrite(fd, _head(self._counter, self._state), 0)
+                os.pwrite(fd, lock_file.head(self._counter, self._state), 0)
             finally:
                 os.close(fd)
-
-
-def _head(counter: int, state: str) -> bytes:
-    return b'{"counter":"%0*d","state":"%b"' % (_COUNTER_DIGITS, counter, state.encode())
 
 
 def _exists(folder_fd: int, epoch: int) -> bool:
@@ -175,14 +159,14 @@ def acquire(
             newest = _newest(place, folder_fd)
             if newest:
                 _expect_free(place, folder_fd, newest, launch, facts, observe_s, clock, sleep)
-            content = _LockFile(
-                counter="0" * _COUNTER_DIGITS,
-                state=_HELD,
+            content = LockFile(
+                counter="0" * lock_file.COUNTER_DIGITS,
+                state=lock_file.HELD,
                 epoch=newest + 1,
                 launch=launch,
                 facts=facts,
             )
-            if _create(folder_fd, content):
+            if lock_file.create(folder_fd, content):
                 # Of two acquirers the slower one finds the winner's file in the next round.
                 return Lock(content.epoch, folder_fd)
     except OSError as error:
@@ -214,87 +198,12 @@ def _newest(place: LockPlace, folder_fd: int) -> int:
     return newest
 
 
-def _create(folder_fd: int, content: _LockFile) -> bool:
-    """Make the file of an epoch, whole and durable; False when another was faster."""
-    facts = content.facts
-    name = str(content.epoch)
-    draft = f"draft.{facts.host}.{facts.pid}.{os.urandom(6).hex()}".replace("/", "_")
-    fd = os.open(
-        draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder_fd
-    )
-    try:
-        try:
-            _write(fd, msgspec.json.encode(content) + b"\n")
-            made = _link(folder_fd, draft, name, fd)
-        finally:
-            os.close(fd)
-        if made is None:
-            made = _create_plainly(folder_fd, name, content)
-    finally:
-        os.unlink(draft, dir_fd=folder_fd)
-    if made:
-        os.fsync(folder_fd)
-    return made
-
-
-def _write(fd: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(fd, data) :]
-    os.fsync(fd)
-
-
-def _link(folder_fd: int, draft: str, name: str, fd: int) -> bool | None:
-    """None: this file system has no hard links."""
-    try:
-        os.link(draft, name, src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
-    except OSError as error:
-        # A repeated NFS request may fail although the first one made the link.
-        if os.fstat(fd).st_nlink == 2:
-            return True
-        if error.errno == errno.EEXIST:
-            return False
-        if error.errno in {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}:
-            return None
-        raise
-    return True
-
-
-def _create_plainly(folder_fd: int, name: str, content: _LockFile) -> bool:
-    try:
-        fd = os.open(
-            name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=folder_fd
-        )
-    except FileExistsError:
-        return False
-    try:
-        _write(fd, msgspec.json.encode(content) + b"\n")
-    finally:
-        os.close(fd)
-    return True
-
-
 # --------------------------------------------------------------------------- who holds it
 
 
-def _read(folder_fd: int, epoch: int) -> _LockFile | None:
-    """None when it cannot be read (yet)."""
-    try:
-        # What is a FIFO now must not hold us.
-        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-        fd = os.open(str(epoch), flags, dir_fd=folder_fd)
-    except OSError:
-        return None
-    try:
-        return msgspec.json.decode(os.read(fd, 1 << 16), type=_LockFile)
-    except (OSError, msgspec.DecodeError):
-        return None
-    finally:
-        os.close(fd)
-
-
-def _lives(content: _LockFile, facts: HostFacts) -> bool | None:
+def _lives(content: LockFile, facts: HostFacts) -> bool | None:
     """None: only watching can tell."""
-    if content.state == _RELEASED:
+    if content.state == lock_file.RELEASED:
         return False
     holder = content.facts
     if not holder.boot_id or holder.boot_id != facts.boot_id:
@@ -312,14 +221,14 @@ def _watch(
     sleep: Callable[[float], None],
 ) -> bool:
     """Whether the counter moves, the file becomes readable, or (False) nothing happens."""
-    first = _read(folder_fd, epoch)
+    first = lock_file.read(folder_fd, epoch)
     began = clock()
     while clock() - began < observe_s:
         sleep(min(_LOOK_S, observe_s))
-        now = _read(folder_fd, epoch)
+        now = lock_file.read(folder_fd, epoch)
         if now is None:
             continue
-        if now.state == _RELEASED:
+        if now.state == lock_file.RELEASED:
             return False
         if first is None or now.counter != first.counter:
             return True
@@ -336,19 +245,19 @@ def _expect_free(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> None:
-    content = _read(folder_fd, epoch)
+    content = lock_file.read(folder_fd, epoch)
     if content is not None and launch and content.launch == launch:
         return
     alive = None if content is None else _lives(content, facts)
     here = alive is not None
     if alive is None:
         alive = _watch(folder_fd, epoch, observe_s, clock, sleep)
-        content = _read(folder_fd, epoch)
+        content = lock_file.read(folder_fd, epoch)
     if alive:
         raise HeldError(_held_text(place, content, here=here))
 
 
-def _held_text(place: LockPlace, content: _LockFile | None, *, here: bool) -> str:
+def _held_text(place: LockPlace, content: LockFile | None, *, here: bool) -> str:
     if content is None:
         return f"{place.output}: run held by another process; wait for it"
     facts = content.facts
@@ -373,7 +282,7 @@ def expect_free(place: LockPlace, *, launch: str) -> None:
         return
     try:
         epoch = _newest(place, folder_fd)
-        content = _read(folder_fd, epoch) if epoch else None
+        content = lock_file.read(folder_fd, epoch) if epoch else None
         others = content is not None and content.launch != launch
         if content is not None and others and _lives(content, host_facts()):
             raise HeldError(_held_text(place, content, here=True))
@@ -398,7 +307,7 @@ def peek(
         return None
     try:
         epoch = _newest(place, folder_fd)
-        content = _read(folder_fd, epoch) if epoch else None
+        content = lock_file.read(folder_fd, epoch) if epoch else None
         if content is None:
             return None
         alive = _lives(content, host_facts())
@@ -409,6 +318,6 @@ def peek(
     return Holder(
         epoch=content.epoch,
         launch=content.launch,
-        released=content.state == _RELEASED,
+        released=content.state == lock_file.RELEASED,
         alive=alive,
     )

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from mpirun_infer.errors import HeldError, ResumeError, StorageError
-from mpirun_infer.store import lock, publish
+from mpirun_infer.store import lock, lock_file, publish
 from mpirun_infer.store.run_folder import RunFolder
 
 
@@ -223,7 +223,7 @@ def test_a_full_disk_is_a_storage_error(folder, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(lock, "_create", full)
+    monkeypatch.setattr(lock_file, "create", full)
     with pytest.raises(StorageError, match="no space left"):
         acquire(folder)
 
