@@ -54,9 +54,6 @@ class State(IntEnum):
     FAILED = 5
 
 
-FINAL = (State.COMMITTED, State.FAILED)
-
-
 class LedgerError(InferError):
     """Raised when a record does not fit the state it meets: our bug, or a damaged journal."""
 

@@ -27,12 +27,6 @@ class Launcher:
     family: str
     version: str
 
-    @property
-    def major(self) -> int:
-        """Major version, 0 when it does not say."""
-        match = re.match(r"\d+", self.version)
-        return int(match[0]) if match else 0
-
 
 def find_launcher(environ: Mapping[str, str] = os.environ) -> Launcher:
     """The mpiexec beside our interpreter, else the first one in PATH.

@@ -63,14 +63,14 @@ def be_master(order: LaunchOrder, transport: Transport, voice: Voice) -> tuple[R
         raise
     finally:
         run.lister.close()
-    told = order.speaks and not run.lock.superseded()
-    if run.lock.superseded():  # what people read now is the successor's
+    superseded = run.lock.superseded()
+    if superseded:  # what people read now is the successor's
         run.journalist.abandon()
     else:
         run.journalist.close(scheduler, time.monotonic(), verdict)
     run.lock.release()
     run.lock.close()
-    return verdict, told
+    return verdict, order.speaks and not superseded
 
 
 def _close(
